@@ -1,4 +1,4 @@
-"""Convert a JSON task of BIG-bench to a task file and a prompt, and copy its records (Srivastava et al. 2022)."""
+"""Import of JSON tasks of BIG-bench (Srivastava et al. 2022) as a task file, a prompt and a copy of the records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METRICS = {
     "bleu": "bleu",
     "rouge": "rougeL",
 }
-PARTS = {  # of a prompt, and their defaults
+PARTS = {  # keys of the parts of a prompt, with their defaults
     "task_prefix": "",
     "example_input_prefix": "\nQ: ",
     "example_output_prefix": "\nA: ",
@@ -50,7 +50,7 @@ class _Example(BaseModel):
 
 
 class _Keys(BaseModel):
-    """What the values of keys are, as far as they are read."""
+    """The types of the values that are read."""
 
     model_config = ConfigDict(strict=True)
 
@@ -69,10 +69,10 @@ class _Keys(BaseModel):
 
 
 def import_bigbench(path: Path, out: Path) -> Imported:
-    """Write the task of a BIG-bench file into a folder.
+    """Convert a BIG-bench file and write the task into a folder.
 
     Raises:
-        TaskError: the file is no JSON task, or has what a task file cannot express.
+        TaskError: the file is not a JSON task, or cannot be expressed as a task file.
         IclEvalError: the folder cannot be written, or the task is not valid.
     """
     content = _read(path)
@@ -95,7 +95,7 @@ def import_bigbench(path: Path, out: Path) -> Imported:
         fields = {"input": "input", "target_scores": "target_scores"}
         definition |= {"fields": fields, "gold": {"field": "target_scores"}, "options": "target_scores"}
         definition["score"] = {"normalization": "sum"}
-        notes.changed.append("choices stand in their order, not in a random one")
+        notes.changed.append("choices keep their order instead of a random one")
     else:
         stop = content.get("stop_string") or content.get("generative_stop") or "\n"
         definition |= {"answer": "text", "references": "target", "decode": {"max_tokens": 64, "stop": [stop]}}
@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Any]:
     examples = content.get("examples") if isinstance(content, dict) else None
     if not isinstance(examples, list) or not examples or not all(isinstance(each, dict) for each in examples):
         raise TaskError(
-            "a JSON task of BIG-bench has a list `examples`; one made of subtasks has a file for each", path
+            "a JSON task of BIG-bench must have a list `examples`; for a task with subtasks, import each subtask", path
         )
     try:
         _Keys.model_validate(content)
@@ -127,13 +127,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise TaskError(first_problem(error), path) from error
     kinds = {("target_scores" in each, "target" in each and "target_scores" not in each) for each in examples}
     if kinds not in ({(True, False)}, {(False, True)}):
-        raise TaskError("all examples must have `target_scores`, or all a `target`", path)
+        raise TaskError("all examples must have `target_scores`, or all must have a `target`", path)
     found: dict[str, Any] = content
     return found
 
 
 def _query(content: Mapping[str, Any], texts: Mapping[str, str], is_choice: bool) -> str:
-    """The input, the choices if they are shown, and the prefix of the answer."""
+    """The block `query`: the input, the choices if they are shown, and the prefix of the answer."""
     choices = ""
     if is_choice and content.get("append_choices_to_input", True):
         prefix = json.dumps(texts["choice_prefix"], ensure_ascii=False)
@@ -142,12 +142,12 @@ def _query(content: Mapping[str, Any], texts: Mapping[str, str], is_choice: bool
 
 
 def _metrics(content: Mapping[str, Any], is_choice: bool, notes: Notes, path: Path) -> list[str]:
-    """The metrics that suit the examples; the preferred one first."""
+    """The metrics that fit the examples, the preferred one first."""
     names = list(dict.fromkeys([content.get("preferred_score"), *content.get("metrics", [])]))
     known = [str(name) for name in names if name in METRICS and (name == "multiple_choice_grade") == is_choice]
     notes.lost += [f"the metric {name}" for name in names if name and name not in known]
     if not any(names):
-        raise TaskError("this task names no metrics", path)
+        raise TaskError("this task has no metrics", path)
     if not known:
         given = ", ".join(str(each) for each in names if each) or "the file has neither `metrics` nor `preferred_score`"
         raise TaskError(f"none of its metrics can be expressed: {given}", path)

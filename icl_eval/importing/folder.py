@@ -1,4 +1,4 @@
-"""Write imported tasks into a folder with `tasks`, `prompts` and `data`, and report what became of each."""
+"""Writes imported tasks into a folder with `tasks`, `prompts` and `data`, and reports on each."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a task.
+    """A report on an imported task or suite.
 
     Attributes:
-        name: of the task or suite in the folder.
+        name: name of the task or suite in the folder.
         how: `whole`, `frozen` or `suite`.
-        notes: what became of its keys.
-        compared: whether its prompts are those of the other harness; empty if they were not compared.
+        notes: how its keys were converted.
+        compared: whether its prompts equal those of the other harness; empty if they were not compared.
     """
 
     name: str
@@ -53,11 +53,18 @@ def write_task(
     records: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     others: Mapping[Path, str] = MappingProxyType({}),
 ) -> Task:
-    """Write a task with its prompt, its own records by split, and other files, and read it again.
+    """Write a task with its prompt and its records, and load it.
+
+    Args:
+        out: the folder.
+        parts: the task and its prompt.
+        origin: the imported file, for messages.
+        records: records of the task by split, if it has its own.
+        others: further files and their contents.
 
     Raises:
-        RunError: a file with other content exists there, or the folder cannot be written.
-        TaskError: the task is not valid; it names `origin`, the file that is imported.
+        RunError: a file with other content exists, or the folder cannot be written.
+        TaskError: the task is not valid.
     """
     name = parts.definition["task"]
     definition = {key: parts.definition[key] for key in TaskDefinition.model_fields if key in parts.definition}
@@ -73,7 +80,7 @@ def write_task(
 
 
 def write_suite(out: Path, definition: Mapping[str, Any], origin: Path) -> None:
-    """Write a suite file and read it again; errors are those of `write_task`."""
+    """Write a suite file and load it; errors are those of `write_task`."""
     name = definition["suite"]
     file = out / "tasks" / f"{name}.yaml"
     text = yaml.safe_dump(dict(definition), sort_keys=False, allow_unicode=True, width=110)
@@ -81,7 +88,7 @@ def write_suite(out: Path, definition: Mapping[str, Any], origin: Path) -> None:
 
 
 def write_checked(files: Mapping[Path, str], origin: Path, check: Callable[[], T]) -> T:
-    """Write files; if what they define is not valid, those that are new are removed again."""
+    """Write files and return the result of `check`; new files are removed again if anything fails."""
     written: list[Path] = []
     try:
         for path, text in files.items():
@@ -101,5 +108,5 @@ def write_checked(files: Mapping[Path, str], origin: Path, check: Callable[[], T
                 f"the imported task cannot be written: {error.strerror or error}", Path(error.filename or origin)
             ) from error
         if error.path in written:
-            raise TaskError(f"the task that this file gives is not valid: {error.message}", origin) from error
+            raise TaskError(f"the task converted from this file is not valid: {error.message}", origin) from error
         raise

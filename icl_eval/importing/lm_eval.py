@@ -1,4 +1,4 @@
-"""Import YAML files of lm-evaluation-harness: whole, or frozen where they need Python code."""
+"""Import of YAML files of lm-evaluation-harness, as declarative tasks or with records frozen from Python code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from icl_eval.tasks import Library, Source
 from icl_eval.tasks.data import Data
 
 OPERATIONS = {"a": "addition", "s": "subtraction", "m": "multiplication", "c": "composite"}
-OTHER_NAMES = {  # bundled tasks that lm_eval has under another name
+OTHER_NAMES = {  # names in lm_eval of bundled tasks with other names
     "webqs": "webquestions",
     "wikitext": "wikitext-2",
     "wmt-ro-en-t5-prompt": "translation/wmt16-ro-en",
@@ -27,7 +27,7 @@ OTHER_NAMES = {  # bundled tasks that lm_eval has under another name
 
 
 def bundled_counterpart(name: str) -> str | None:
-    """The bundled task for the same data as a task of lm_eval, if there is one."""
+    """The bundled task with the same data as a task of lm_eval; None if there is none."""
     by_letters = {_letters(each): each for each in Library().names()}
     return by_letters.get(_letters(OTHER_NAMES.get(name, name)))
 
@@ -42,9 +42,9 @@ class LmEvalImport:
 
     Attributes:
         out: the folder.
-        source: where the records of their data sets are; None if none are to be read.
-        trust_remote_code: whether the Python code that a YAML names may run.
-        names: what the YAML files below the folder of a group define.
+        source: source of the records of their data sets; None to read no records.
+        trust_remote_code: whether Python code that a YAML file refers to may run.
+        names: tasks, groups and tags in the YAML files below the folder of a group.
     """
 
     out: Path
@@ -56,7 +56,7 @@ class LmEvalImport:
         """Import a task, or a group with its tasks.
 
         Raises:
-            IclEvalError: it cannot be imported; the message says why in one sentence.
+            IclEvalError: the file cannot be imported; the message gives the reason.
         """
         config = read_config(path)
         if config.get("group"):
@@ -65,7 +65,7 @@ class LmEvalImport:
         return [self._task(config)]
 
     def _group(self, config: Config, within: tuple[str, ...]) -> list[Imported]:
-        """A group and what it holds; `within` names the groups that hold it."""
+        """Import a group and its members; `within` are the names of the groups that contain it."""
         done: list[Imported] = []
         members: list[str] = []
         entries, aggregates = config.get("task", []), config.get("aggregate_metric_list", [])
@@ -88,14 +88,14 @@ class LmEvalImport:
         return [*done, Imported(name, "suite")]
 
     def _member(self, config: Config, entry: str | dict[str, Any], within: tuple[str, ...]) -> list[Imported]:
-        """An entry of a group: a name, or a task or group with other keys."""
+        """Import a member of a group, given by a name, or as a task or group with changed keys."""
         overrides = {} if isinstance(entry, str) else dict(entry)
         if overrides.get("group"):
             return self._group(replace(config, keys=overrides), within)
         name = entry if isinstance(entry, str) else str(overrides.pop("task", ""))
         if name not in self.names.files:
             raise config.error(
-                "task", f"the group names {name!r}, which no YAML file below {config.path.parent} defines"
+                "task", f"the group contains {name!r}, which no YAML file below {config.path.parent} defines"
             )
         member = read_config(self.names.files[name])
         if member.get("group"):
@@ -106,8 +106,8 @@ class LmEvalImport:
         try:
             return self._converted(config)
         except IclEvalError as error:
-            if own := bundled_counterpart(str(config.keys.get("task", ""))):
-                message = f"{error.message}; icl-eval has its own task {own}"
+            if bundled := bundled_counterpart(str(config.keys.get("task", ""))):
+                message = f"{error.message}; icl-eval has its own task {bundled}"
                 raise TaskError(message, error.path, error.line) from error
             raise
 
@@ -117,7 +117,7 @@ class LmEvalImport:
         if code is None:
             return self._declared(config)
         key = code[0].split(".")[0]
-        advice = "--trust-remote-code runs it with the package lm_eval, and freezes its records"
+        advice = "--trust-remote-code runs it with the package lm_eval and stores its records"
         if not self.trust_remote_code:
             raise config.error(key, f"`{code[0]}` is Python code; {advice}")
         return self._frozen(config, f"`{code[0]}` is Python code")
@@ -130,13 +130,13 @@ class LmEvalImport:
             if not (self.trust_remote_code and self.source and package.is_installed()):
                 raise
             return self._frozen(config, error.message)
-        report = "not compared: --data hub or --data-dir gives the records"
+        report = "not compared: use --data hub or --data-dir to read records"
         if self.source is not None and not package.is_installed():
             report = "not compared: the package lm_eval is not installed"
         elif self.source is not None:
             try:
-                own = task.definition.splits
-                splits = [each for each in (own.evaluation, own.demonstrations) if isinstance(each, str)]
+                chosen = task.definition.splits
+                splits = [each for each in (chosen.evaluation, chosen.demonstrations) if isinstance(each, str)]
                 wanted = splits + ([config.get("training_split")] if config.get("training_split") else [])
                 records = package.raw_records(task.definition.data, wanted, self.source, package.COMPARED)
                 report = package.compared(config, task, records)
@@ -145,11 +145,11 @@ class LmEvalImport:
         return Imported(task.name, "whole", parts.notes, report)
 
     def _frozen(self, config: Config, why: str) -> Imported:
-        """A task whose records are made by the code of its YAML."""
+        """Import a task whose records are made by Python code, with the package lm_eval."""
         if not package.is_installed():
-            raise config.error("task", f"{why}, which needs the package lm_eval; install it beside icl-eval")
+            raise config.error("task", f"{why}, which needs the package lm_eval; install it together with icl-eval")
         if self.source is None:
-            raise config.error("task", f"{why}, which needs the records; --data hub or --data-dir gives them")
+            raise config.error("task", f"{why}, which needs the records; use --data hub or --data-dir")
         data = Data.model_validate(data_of(config))
         parts, records = package.frozen_parts(config, self.source, data)
         parts.notes.changed.append(f"the records are frozen, because {why}")

@@ -1,4 +1,4 @@
-"""The YAML of an lm-evaluation-harness task: read with its includes, without running the code that it names."""
+"""YAML files of lm-evaluation-harness, read with the files that they include, without running any code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class PythonCode:
-    """What `!function module.name` means: a function of a file beside the YAML."""
+    """`!function module.name` in a YAML file: a function in a Python file in the same folder."""
 
     folder: Path
     name: str
@@ -29,10 +29,10 @@ class PythonCode:
         return f"!function {self.name}"
 
     def loaded(self) -> Any:
-        """The function; runs the code of its file.
+        """Load the function, which runs the code of its file.
 
         Raises:
-            TaskError: there is no such file or function, or its code fails.
+            TaskError: the file or function does not exist, or its code fails.
         """
         module, _, function = self.name.rpartition(".")
         path = self.folder / f"{module.replace('.', '/')}.py"
@@ -52,7 +52,7 @@ def _unless_code(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     return value if isinstance(value, PythonCode) else check(value)
 
 
-OrCode = WrapValidator(_unless_code)  # the value may also be code, which is refused or frozen elsewhere
+OrCode = WrapValidator(_unless_code)  # the value may also be code, which is rejected or frozen elsewhere
 Text = Annotated[str | None, OrCode]
 Texts = Annotated[str | list[str] | None, OrCode]
 Number = Annotated[int | None, OrCode]
@@ -81,7 +81,7 @@ class _Generation(_Shape):
 
 
 class _Keys(_Shape):
-    """What the values of keys are, as far as they are read; a null is none."""
+    """The types of the values that are read; null means that a key is not set."""
 
     group: str | None = None
     task: str | list[str | dict[str, Any]] | None = None
@@ -111,8 +111,8 @@ class Config:
 
     Attributes:
         path: the file.
-        keys: its own keys over those of the included files.
-        files: the file itself and those included, nearest first.
+        keys: all keys; those of the file override those of included files.
+        files: the file and the included files, the nearest first.
 
     Raises:
         TaskError: the value of a key has another type than the harness reads.
@@ -129,7 +129,7 @@ class Config:
         except ValidationError as error:
             problem = error.errors()[0]
             keys, value = list[str](), self.keys
-            for part in problem["loc"]:  # without the members of unions, which are no keys
+            for part in problem["loc"]:  # without the members of unions, which are not keys
                 if part in value if isinstance(value, Mapping) else isinstance(part, int) and part < len(value):
                     keys, value = [*keys, str(part)], value[part]  # type: ignore[index]
             if problem["type"] == "missing":
@@ -138,7 +138,7 @@ class Config:
             raise self.error(keys[0], f"`{'.'.join(keys)}`: {message}") from error
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key; a null is none."""
+        """The value of a key, or the default if it is missing or null."""
         value = self.keys.get(key)
         return default if value is None else value
 
@@ -152,14 +152,14 @@ class Config:
         return TaskError(message, *self.at(key))
 
     def python(self) -> Iterator[tuple[str, PythonCode]]:
-        """Every key, dotted, whose value is code."""
+        """The dotted path of every key whose value is code, and the code."""
         for key, value in self.keys.items():
             for inner, code in _code(value):
                 yield ".".join([key, *inner]), code
 
 
 def read_config(path: Path) -> Config:
-    """Read a YAML and what it includes.
+    """Read a YAML file and the files that it includes.
 
     Raises:
         TaskError: a file cannot be read or parsed, or includes itself.
@@ -169,11 +169,11 @@ def read_config(path: Path) -> Config:
 
 @dataclass(frozen=True)
 class Index:
-    """What the YAML files of a folder define.
+    """The tasks, groups and tags in the YAML files of a folder.
 
     Attributes:
-        files: by the name of a task or group.
-        tags: the tasks of each tag.
+        files: the file of each task or group.
+        tags: the tasks with each tag.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class Index:
 
     @classmethod
     def of(cls, folder: Path) -> Index:
-        """The files below a folder; those that do not parse are left out."""
+        """Read the files below a folder; files that are not valid are left out."""
         files, tags = dict[str, Path](), dict[str, list[str]]()
         for path in sorted(each for each in folder.rglob("*") if each.name.endswith(SUFFIXES) and each.is_file()):
             try:
@@ -203,7 +203,7 @@ def _read(path: Path, within: tuple[Path, ...]) -> Config:
     included = located.data.get("include") or []
     names = [included] if isinstance(included, str) else included
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise TaskError("`include` is the name of a file, or a list of names", *located.at(("include",)))
+        raise TaskError("`include` must be the name of a file, or a list of names", *located.at(("include",)))
     keys: dict[str, Any] = {}
     files: list[Located] = []
     for name in names:
@@ -215,13 +215,13 @@ def _read(path: Path, within: tuple[Path, ...]) -> Config:
         base = _read(other, (*within, path))
         keys |= base.keys
         files += base.files
-    own = {str(key): value for key, value in located.data.items() if key != "include"}
-    return Config(path, keys | own, (located, *files))
+    overrides = {str(key): value for key, value in located.data.items() if key != "include"}
+    return Config(path, keys | overrides, (located, *files))
 
 
 @cache
 def _loader(folder: Path) -> type[Loader]:
-    """A safe loader that takes a function for its name."""
+    """A safe loader that reads `!function` as `PythonCode`."""
 
     class WithFunctions(Loader):
         pass

@@ -1,4 +1,4 @@
-"""Load a task with the package lm_eval, to freeze the records that its Python code makes and to compare prompts."""
+"""Use of the package lm_eval: freeze the records that Python code of tasks makes, and compare prompts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from icl_eval.tasks import MemorySource, Source, Task
 from icl_eval.tasks.data import Data
 from icl_eval.tasks.files import Record
 
-COMPARED = 50
-EXCERPT = 30  # characters of a difference
+COMPARED = 50  # number of compared prompts
+EXCERPT = 30  # characters of a difference in a report
 Records = Mapping[str, Sequence[Record]]  # by split
 
 
@@ -29,18 +29,18 @@ def is_installed() -> bool:
 
 
 def raw_records(data: Data, splits: Sequence[str], source: Source, most: int | None = None) -> Records:
-    """The first records of splits, as the data set has them."""
+    """The first `most` records of splits, as they are in the data set; None for all."""
     return {
         split: [dict(each) for each in islice(source.records(data, split), most)] for split in dict.fromkeys(splits)
     }
 
 
 def package_task(config: Config, records: Records | None) -> Any:
-    """The task as lm_eval makes it.
+    """Load the task with lm_eval.
 
     Args:
-        config: the YAML; functions in it are loaded, which runs their code.
-        records: in place of its data set.
+        config: the YAML file; loading its functions runs their code.
+        records: records that replace its data set; None for the data set itself.
 
     Raises:
         TaskError: lm_eval or the code of the task fails.
@@ -63,7 +63,7 @@ def package_task(config: Config, records: Records | None) -> Any:
 
 
 def frozen_parts(config: Config, source: Source, data: Data) -> tuple[Parts, Records]:
-    """A task whose Python code is run now: its records hold what the code makes of the data set's.
+    """Convert a task with Python code, whose results for each record are stored as the records of the task.
 
     Raises:
         TaskError: the code fails, or a key has no counterpart.
@@ -107,7 +107,7 @@ def frozen_parts(config: Config, source: Source, data: Data) -> tuple[Parts, Rec
 
 
 def _frozen(task: Any, parts: Parts) -> dict[str, list[Record]]:
-    """The records of the splits of a task of lm_eval, rendered."""
+    """The rendered records of the splits of a task of lm_eval."""
     splits, kind = parts.definition["splits"], parts.definition["answer"]
     made = {splits["evaluation"]: [_record(task, doc, n, kind, None) for n, doc in enumerate(task.eval_docs)]}
     if splits["demonstrations"] not in made:
@@ -117,7 +117,7 @@ def _frozen(task: Any, parts: Parts) -> dict[str, list[Record]]:
 
 
 def _record(task: Any, doc: Mapping[str, Any], number: int, kind: str, fewshot: Any) -> Record:
-    """What a prompt needs of one document."""
+    """The record of a document, with the texts that prompts need."""
     query = task.doc_to_text(doc, fewshot and fewshot.doc_to_text)
     target = task.doc_to_target(doc, fewshot and fewshot.doc_to_target)
     record: dict[str, Any] = {"id": str(number), "query": query}
@@ -129,7 +129,7 @@ def _record(task: Any, doc: Mapping[str, Any], number: int, kind: str, fewshot: 
         record["references"] = [str(each) for each in target] if isinstance(target, list) else [str(target)]
         return record
     choices = [str(each) for each in task.doc_to_choice(doc, fewshot and fewshot.doc_to_choice)]
-    if isinstance(query, int):  # the options are contexts, and the target ends each
+    if isinstance(query, int):  # options are contexts, which are followed by the target
         return {"id": str(number), "contexts": choices, "ending": str(target), "gold": query}
     record["choices"] = choices
     record["gold"] = choices.index(target) if isinstance(target, str) else target
@@ -137,13 +137,13 @@ def _record(task: Any, doc: Mapping[str, Any], number: int, kind: str, fewshot: 
 
 
 def compared(config: Config, task: Task, records: Records, frozen: Records | None = None) -> str:
-    """Whether the first prompts are those of lm_eval, in one sentence.
+    """A sentence that says whether the first prompts equal those of lm_eval.
 
     Args:
-        config: the YAML.
-        task: what was made of it.
-        records: the first records of the data set, by split.
-        frozen: the first of the task's own records, if these are others.
+        config: the YAML file.
+        task: the imported task.
+        records: the first records of the data set by split.
+        frozen: the first records of the task, if they are frozen.
     """
     theirs = package_task(config, records)
     own = replace(task, source=MemorySource(frozen or records), _loaded={})
@@ -165,7 +165,7 @@ def compared(config: Config, task: Task, records: Records, frozen: Records | Non
 
 
 def _their_prompts(task: Any, docs: Sequence[Any], shots: int) -> Iterator[list[str]]:
-    """The texts of the requests of each document."""
+    """The texts of the requests of lm_eval for each document."""
 
     demonstrations = list(islice(task.fewshot_docs() or [], shots))
 
@@ -191,7 +191,7 @@ def _their_prompts(task: Any, docs: Sequence[Any], shots: int) -> Iterator[list[
 
 
 def _own_prompts(task: Task, shots: int) -> Iterator[list[str]]:
-    """The same of this package's task."""
+    """The texts of the requests of the imported task for each example."""
     source, prompt, is_choice = MemorySource({}), task.prompt(), task.definition.answer == "choice"
     demonstrations = [
         prompt.demonstration(each.fields, each.options, each.gold[0])
@@ -207,17 +207,17 @@ def _own_prompts(task: Task, shots: int) -> Iterator[list[str]]:
 
 
 def _difference(theirs: Sequence[str], own: Sequence[str]) -> str:
-    """Where two prompts first differ."""
+    """A description of the first difference between two prompts."""
     if len(theirs) != len(own):
-        return f"lm_eval has {len(theirs)} options, and this task {len(own)}"
+        return f"lm_eval has {len(theirs)} options, but this task has {len(own)}"
     one, other = next((a, b) for a, b in zip(theirs, own, strict=True) if a != b)
     at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     near = slice(max(at - EXCERPT // 2, 0), at + EXCERPT)
-    return f"after {at} characters lm_eval has {one[near]!r}, and this task {other[near]!r}"
+    return f"after {at} characters, lm_eval has {one[near]!r}, but this task has {other[near]!r}"
 
 
 def _loaded(value: Any) -> Any:
-    """A value of a YAML with its functions loaded."""
+    """A value of a YAML file with its functions loaded."""
     if isinstance(value, PythonCode):
         return value.loaded()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Convert the data and the question of a declarative task of lm-evaluation-harness; templates run in the sandbox."""
+"""Conversion of the data and the question of declarative tasks of lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from icl_eval.importing.lm_eval_scoring import (
 from icl_eval.prompts import sandbox
 
 FEWSHOT = ("sampler", "split", "samples")  # the keys of `fewshot_config` that have a counterpart
-RESERVED = {"option", "options", "index", "letters"}  # what templates of prompts see besides the fields
+RESERVED = {"option", "options", "index", "letters"}  # names in templates of prompts besides the fields
 
 
 def declared_parts(config: Config) -> Parts:
-    """A task whose question is declared by templates.
+    """Convert a task whose question is defined by templates.
 
-    Raises:
-        TaskError: a key cannot be expressed, with file and line.
+    Raises, with file and line:
+        TaskError: a key cannot be expressed in a task file.
     """
     parts = common_parts(config)
     definition, prompt = parts.definition, parts.prompt
@@ -50,7 +50,7 @@ def declared_parts(config: Config) -> Parts:
         query, description = "{{ query }}", "{{ description }}" if description else ""
     fixed = _fixed_demonstrations(config, parts)
     if prefix:
-        query = _begun(config, parts, query, prefix)
+        query = _with_prefix(config, parts, query, prefix)
     _add_instruction(config, parts, query, description, fixed)
     if definition["answer"] == "choice":
         _add_options(config, parts)
@@ -61,8 +61,8 @@ def declared_parts(config: Config) -> Parts:
     return parts
 
 
-def _begun(config: Config, parts: Parts, query: str, prefix: str) -> str:
-    """The query with the beginning of its answer, which demonstrations show before theirs."""
+def _with_prefix(config: Config, parts: Parts, query: str, prefix: str) -> str:
+    """The query followed by the beginning of the answer, which demonstrations have, too."""
     if is_template(prefix):
         raise config.error("gen_prefix", "`gen_prefix` is a template, which has no counterpart")
     delimiter = literal(config.get("target_delimiter", " "))
@@ -76,40 +76,40 @@ def _begun(config: Config, parts: Parts, query: str, prefix: str) -> str:
 
 
 def _template(config: Config, key: str) -> str:
-    """The value of a key as a template: the name of a column gives the column."""
+    """The value of a key as a template; the name of a column becomes a template of this column."""
     value = config.get(key, "")
     if isinstance(value, bool | int):
         return f"{{{{ {value} }}}}"
     if not isinstance(value, str):
-        raise config.error(key, f"`{key}` is a {type(value).__name__}, and not a template or a column")
+        raise config.error(key, f"`{key}` is a {type(value).__name__}, not a template or a column")
     return f"{{{{ {value} }}}}" if re.fullmatch(r"[A-Za-z_]\w*", value) else value
 
 
 def _names(config: Config, key: str, source: str) -> set[str]:
-    """The names of columns in a template.
+    """The names of the columns in a template.
 
     Raises:
-        TaskError: it is no template that the sandbox runs, and so none that lm_eval may run to compare prompts.
+        TaskError: the sandbox rejects the template, so lm_eval may not run it to compare prompts either.
     """
     try:
         tree = sandbox.parse(source)
     except jinja2.TemplateSyntaxError as error:
-        raise config.error(key, f"`{key}` is a template that the sandbox does not run: {error.message}") from error
+        raise config.error(key, f"`{key}` is a template that the sandbox rejects: {error.message}") from error
     named = [node.attr for node in tree.find_all(nodes.Getattr)]
     named += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
     if hidden := next((name for name in named if name.startswith("__")), None):
-        raise config.error(key, f"`{key}` is a template that the sandbox does not run: it reads {hidden!r}")
+        raise config.error(key, f"`{key}` is a template that the sandbox rejects: it reads {hidden!r}")
     return meta.find_undeclared_variables(tree)
 
 
 def _expression(source: str) -> str | None:
-    """What is between the braces of a template that is one expression."""
+    """The expression in a template that is a single expression; None for other templates."""
     found = re.fullmatch(r"\s*\{\{-?(.*?)-?\}\}\s*", source, re.DOTALL)
     return found[1].strip() if found and "}}" not in found[1] and "{{" not in found[1] else None
 
 
 def data_of(config: Config) -> dict[str, Any]:
-    """Where the records are: on the Hub, or below `--data-dir`, in the layout of the data set."""
+    """The key `data`: the records on the Hub, or in files below `--data-dir`."""
     splits = {config.get(key) for key in ("training_split", "validation_split", "test_split", "fewshot_split")} - {None}
     local = {str(split): f"{own_name(config)}/{file_name(split)}.jsonl" for split in sorted(splits)}
     if config.get("custom_dataset") is not None:
@@ -124,7 +124,7 @@ def data_of(config: Config) -> dict[str, Any]:
         )
         if remote := next((each for each in files.values() if "://" in str(each)), None):
             raise config.error(
-                "dataset_kwargs", f"the records are downloaded from {remote}; save them, and name the file"
+                "dataset_kwargs", f"the records are downloaded from {remote}; save them and use the name of the file"
             )
         form = {"json": {}, "text": {"format": "lines"}}.get(path, {"format": path})
         return {"local": {str(split): name for split, name in files.items()}, **form}
@@ -139,12 +139,12 @@ def data_of(config: Config) -> dict[str, Any]:
 
 
 def _fixed_demonstrations(config: Config, parts: Parts) -> str:
-    """The text of the demonstrations in the YAML; empty if there are none."""
+    """The text of the demonstrations in the YAML file; empty if there are none."""
     samples, shots = config.get("fewshot_config", {}).get("samples"), parts.definition["protocol"]["shots"]
     if not isinstance(samples, list) or not shots:
         return ""
     if parts.definition["protocol"].get("draw") != "first":
-        parts.notes.changed.append("the demonstrations of `fewshot_config.samples` stand in their order")
+        parts.notes.changed.append("the demonstrations of `fewshot_config.samples` keep their order")
     template = f"{_template(config, 'doc_to_text')}{literal(config.get('target_delimiter', ' '))}"
     template += _template(config, "doc_to_target")
     try:
@@ -157,7 +157,7 @@ def _fixed_demonstrations(config: Config, parts: Parts) -> str:
 
 
 def _add_instruction(config: Config, parts: Parts, query: str, description: str, fixed: str) -> None:
-    """The blocks before the answer. The description precedes the first demonstration without a separator."""
+    """Add the blocks before the answer. In lm_eval, no separator follows the description."""
     separator = config.get("fewshot_delimiter", "\n\n")
     if fixed:
         parts.prompt["instruction"] = description + literal(fixed)
@@ -174,14 +174,14 @@ def _add_instruction(config: Config, parts: Parts, query: str, description: str,
 
 
 def _add_options(config: Config, parts: Parts) -> None:
-    """The options and which of them is right."""
+    """Add the options and the key `gold`."""
     choices = config.get("doc_to_choice")
     choices = list(choices.values()) if isinstance(choices, dict) else choices
     definition = parts.definition
     if isinstance(choices, list):
         definition["options"] = [literal(str(each)) for each in choices]
     elif not isinstance(choices, str):
-        raise config.error("doc_to_choice", "`doc_to_choice` gives no options")
+        raise config.error("doc_to_choice", "`doc_to_choice` has no options")
     elif is_template(choices) and _expression(choices) is None:
         raise config.error("doc_to_choice", "`doc_to_choice` is a text that Python would have to evaluate")
     else:
@@ -192,14 +192,12 @@ def _add_options(config: Config, parts: Parts) -> None:
 
 
 def _gold(config: Config, choices: list[Any] | str) -> dict[str, Any]:
-    """Which option is right: an index, or the text of one."""
+    """The key `gold`: the right option is given by its index or its text."""
     target = config.get("doc_to_target")
     if isinstance(target, int):
         return {"field": f"{{{{ {target} }}}}"}
     if not isinstance(target, str):
-        raise config.error(
-            "doc_to_target", f"`doc_to_target` is a {type(target).__name__}, and not a template or a column"
-        )
+        raise config.error("doc_to_target", f"`doc_to_target` is a {type(target).__name__}, not a template or a column")
     if isinstance(choices, list):
         names = [str(each) for each in choices]
         are_names = len(set(names)) == len(names) and not any(name.isdigit() for name in names)
@@ -212,7 +210,7 @@ def _gold(config: Config, choices: list[Any] | str) -> dict[str, Any]:
 
 
 def _add_references(config: Config, parts: Parts) -> None:
-    """The references; a demonstration shows the target as it is, also where a metric ignores a part of it."""
+    """Add the references. Demonstrations show the whole target, even if a metric ignores a part of it."""
     target = _template(config, "doc_to_target")
     definition, prompt = parts.definition, parts.prompt
     reference, expression = target, _expression(target)

@@ -1,4 +1,4 @@
-"""Convert how a task of lm-evaluation-harness is scored to the keys of a task file: all but its data and question."""
+"""Conversion of the keys of lm-evaluation-harness tasks, except for the data and the question."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ CARRIED = (
 UNUSED = ("task_alias", "tag", "metadata", "should_decontaminate", "doc_to_decontamination_query", "unsafe_code")
 ARTICLES = r"\b(?:The |the |An |A |The |a |an )"  # a regex of `regexes_to_ignore`
 BLOCKS = ("instruction", "query", "answer", "demonstration", "separator")  # in the order of a prompt file
-NUMERIC = {",", r"\$", r"\.$", r"\.", "%"}  # what `regexes_to_ignore` removes so that numbers are compared
-BEFORE = re.compile(r"\(\?s\)\.\*((?:[^\\.*+?\[\](){}|^$]|\\.)+)")  # a regex that removes all before a fixed text
+NUMERIC = {",", r"\$", r"\.$", r"\.", "%"}  # values of `regexes_to_ignore` that serve to compare numbers
+BEFORE = re.compile(r"\(\?s\)\.\*((?:[^\\.*+?\[\](){}|^$]|\\.)+)")  # a regex that removes everything up to a fixed text
 
 
 @dataclass
 class Notes:
-    """What became of the keys of a task."""
+    """How the keys of a task were converted: as they are, changed, or not."""
 
     carried: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -78,12 +78,12 @@ class Notes:
 
 @dataclass(frozen=True)
 class Parts:
-    """A task file and its prompt in the making.
+    """The parts of a task file and its prompt.
 
     Attributes:
-        definition: the keys of the task file.
-        prompt: the blocks of the prompt, as Jinja.
-        notes: what became of the keys.
+        definition: keys of the task file.
+        prompt: blocks of the prompt in Jinja.
+        notes: how the keys were converted.
     """
 
     definition: dict[str, Any]
@@ -91,29 +91,29 @@ class Parts:
     notes: Notes
 
     def prompt_text(self) -> str:
-        """The prompt file. The line breaks next to the tags of a block are not part of it."""
+        """The content of the prompt file. Line breaks next to the tags of a block are not part of the block."""
         return "".join(_block(name, self.prompt[name]) for name in BLOCKS if name in self.prompt)
 
 
 def _block(name: str, body: str) -> str:
-    """A block; one of white space alone, whose line breaks would not count, as an expression."""
+    """A block of a prompt file; white space alone is written as an expression, so that line breaks are kept."""
     if not body.strip():
         return f"{{% block {name} %}}{body and f'{{{{ {json.dumps(body)} }}}}'}{{% endblock %}}\n"
     return f"{{% block {name} %}}\n{body}\n{{% endblock %}}\n"
 
 
 def literal(text: str) -> str:
-    """Jinja that gives a text."""
+    """A Jinja template that renders as a text."""
     return text if not re.search(r"\{[{%#]|[}%#]\}", text) else f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"
 
 
 def is_template(text: Any) -> bool:
-    """Whether a value of a YAML is a template, and not the name of a column or a constant."""
+    """Whether a value is a template, not the name of a column or a constant."""
     return isinstance(text, str) and bool(re.search(r"\{\{|\{%", text))
 
 
 def check_convertible(config: Config) -> None:
-    """Raise `TaskError`, with file and line, for a key that no task file can express, frozen or not."""
+    """Raise `TaskError`, with file and line, for a key that cannot be expressed even with frozen records."""
     if "task" not in config.keys:
         raise TaskError("this file has no `task`; it is meant to be included by others", config.path, 1)
     for key, why in NO_COUNTERPART.items():
@@ -128,12 +128,12 @@ def check_convertible(config: Config) -> None:
 
 
 def file_name(name: object) -> str:
-    """A name from a YAML as a part of a path, which is safe for any name."""
+    """A name from a YAML file as a safe part of a path."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", str(name)).lstrip("-_.") or "unnamed"
 
 
 def own_name(config: Config, key: str = "task") -> str:
-    """The name of a task or group in the folder."""
+    """The name of an imported task or group."""
     return f"{PREFIX}{file_name(config.keys[key])}"
 
 
@@ -143,10 +143,10 @@ def answer_of(config: Config) -> AnswerKind:
 
 
 def common_parts(config: Config) -> Parts:
-    """All but the data and the question: splits, protocol, decoding, extraction, metrics, and the answer's block.
+    """Convert everything but the data and the question: splits, protocol, decoding, extraction and metrics.
 
-    Raises:
-        TaskError: a key cannot be expressed, with file and line.
+    Raises, with file and line:
+        TaskError: a key cannot be expressed in a task file.
     """
     notes, answer = Notes(), answer_of(config)
     evaluation = config.get("test_split") or config.get("validation_split")
@@ -190,7 +190,7 @@ def _protocol(config: Config, notes: Notes) -> dict[str, Any]:
     if sampler == "first_n":
         return {"shots": shots, "draw": "first"}
     if shots:
-        notes.changed.append("demonstrations are drawn by hashes, not by Python's random numbers")
+        notes.changed.append("demonstrations are drawn by hashes instead of Python's random numbers")
     if sampler != "default":
         notes.changed.append(f"`fewshot_config.sampler: {sampler}` is a draw for each example")
     return {"shots": shots}
@@ -208,7 +208,7 @@ def _decode(config: Config, notes: Notes) -> dict[str, Any]:
     if given.pop("do_sample", temperature > 0) and temperature > 0:
         decode |= {"temperature": temperature, "top_p": given.pop("top_p", 1), "samples": samples}
     elif samples > 1:
-        notes.changed.append(f"`repeats: {samples}` at temperature 0 is one text, as all would be equal")
+        notes.changed.append(f"`repeats: {samples}` at temperature 0 is a single text, because all would be equal")
     if beams := given.pop("num_beams", None):
         decode |= {"beams": beams, "penalty": "power", "length_penalty": given.pop("length_penalty", 1.0)}
     notes.lost += [f"`generation_kwargs.{name}`" for name in given if name not in ("top_p", "early_stopping")]
@@ -216,7 +216,7 @@ def _decode(config: Config, notes: Notes) -> dict[str, Any]:
 
 
 def _extraction(config: Config, notes: Notes) -> dict[str, list[Any]]:
-    """The pipelines of filters as rules; those of code or without a counterpart are left out."""
+    """Extraction rules for the pipelines of filters; those that have no counterpart are left out."""
     found: dict[str, list[Any]] = {}
     pipelines = config.get("filter_list", [])
     for pipeline in pipelines:
@@ -236,16 +236,16 @@ def _extraction(config: Config, notes: Notes) -> dict[str, list[Any]]:
 
 
 def _rules(given: Mapping[str, Any]) -> list[Any]:
-    """The rules of one filter.
+    """The extraction rules for a filter.
 
     Raises:
-        ValueError: it has no counterpart.
+        ValueError: the filter has no counterpart.
     """
     function = given["function"]
     if function == "regex":
         group = given.get("group_select", 0)
         if group not in (0, -1):
-            raise ValueError(f"`group_select: {group}` has no counterpart; 0 and -1 have")
+            raise ValueError(f"`group_select: {group}` has no counterpart, unlike 0 and -1")
         pattern = given.get("regex_pattern", r"#### (\-?[0-9\.\,]+)")
         return [{"pattern": pattern, **({"take": "last"} if group == -1 else {})}, "strip"]
     plain = {"remove_whitespace": ["strip"], "lowercase": ["lower"], "take_first": [], "take_first_k": []}
@@ -257,7 +257,7 @@ def _rules(given: Mapping[str, Any]) -> list[Any]:
 
 
 def _votes(config: Config) -> set[str]:
-    """The pipelines that take a majority vote."""
+    """The names of the pipelines with a majority vote."""
     pipelines = config.get("filter_list", [])
     return {
         str(each.get("name")).lower()
@@ -267,7 +267,7 @@ def _votes(config: Config) -> set[str]:
 
 
 def metric_list(config: Config) -> Sequence[Mapping[str, Any]]:
-    """The metrics of a task, or those that lm_eval takes by default."""
+    """The metrics of a task, or the defaults of lm_eval."""
     usual = [{"metric": name} for name in USUAL[config.get("output_type", "generate_until")]]
     given: Sequence[Mapping[str, Any]] = config.get("metric_list") or usual
     return given
@@ -278,7 +278,7 @@ def _metric_name(given: Mapping[str, Any]) -> str:
 
 
 def _metrics(config: Config, rules: Mapping[str, Any], notes: Notes) -> list[Any]:
-    """The metrics that have a counterpart."""
+    """The counterparts of the metrics; raises `TaskError` if none has one."""
     known = METRICS[answer_of(config)]
     found: list[Any] = []
     for each in metric_list(config):
@@ -303,7 +303,7 @@ def _metrics(config: Config, rules: Mapping[str, Any], notes: Notes) -> list[Any
 
 
 def _exact_match(given: Mapping[str, Any], notes: Notes) -> Any:
-    """`exact_match` with its settings; `number_match` if it ignores the formatting of numbers."""
+    """The counterpart of `exact_match` with its settings, which can be `number_match` or `squad_em`."""
     settings = {name: True for name in ("ignore_case", "ignore_punctuation") if given.get(name)}
     ignored = [each for each in given.get("regexes_to_ignore") or [] if not BEFORE.fullmatch(each)]
     if ignored and set(ignored) <= NUMERIC:

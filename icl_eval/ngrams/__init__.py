@@ -1,4 +1,4 @@
-"""N-grams of examples in text files: which occur, and where."""
+"""Search for n-grams of examples in text files."""
 
 from icl_eval.ngrams.corpus import Passage, passages, text_files
 from icl_eval.ngrams.index import NgramIndex, Occurrence, shared_ngrams

@@ -1,4 +1,4 @@
-"""Text files as passages: plain text, or a field of JSON lines, compressed or not; a block at a time."""
+"""Passages of text files, which are plain text or JSON lines, compressed or not, and are read in blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from icl_eval.errors import DataError
 from icl_eval.ngrams.words import Words
 
 BLOCK = 2**20  # bytes
-MOST_REPEATED = 2**14  # characters that two parts of a text have in common, at most
+MAX_REPEATED = 2**14  # characters that successive parts of a text may have in common
 SPACE = re.compile(r"\s")
 PLAIN, JSON_LINES = (".txt", ".text", ".md"), (".jsonl", ".ndjson")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
@@ -28,14 +28,14 @@ KINDS = ", ".join([*PLAIN, *JSON_LINES])
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text of a file: a record, or a part of a plain text, which repeats the last words of the part before.
+    """A text in a file: a record, or a part of a plain text, which repeats the last words of the previous part.
 
     Attributes:
-        path: of the file.
-        line: on which it begins, counted from 1.
-        offset: bytes before it in the file, once it is decompressed; of a record, before its line.
+        path: the file.
+        line: line on which the passage starts, counted from 1.
+        offset: number of bytes before the passage in the decompressed file; for a record, before its line.
         text: the text.
-        is_record: whether it is a field of a line of JSON.
+        is_record: whether the passage is a field of a JSON line.
     """
 
     path: Path
@@ -45,16 +45,16 @@ class Passage:
     is_record: bool = False
 
     def after(self, text: str) -> Passage:
-        """The rest of the passage after a text with which it begins."""
+        """The rest of the passage after a text with which it starts."""
         line, offset = self.line + text.count("\n"), self.offset + _bytes(text)
         return Passage(self.path, line, offset, self.text[len(text) :])
 
 
 def text_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of some files and folders, those of a folder in the order of their names.
+    """The text files among files and folders; those in a folder are sorted by name.
 
     Raises:
-        DataError: a path leads nowhere, or a folder holds no text files.
+        DataError: a path does not exist, or a folder has no text files.
     """
     return [file for path in paths for file in _files(path)]
 
@@ -62,7 +62,7 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.is_file():
-            raise DataError("there is no such file or folder", path)
+            raise DataError("this file or folder does not exist", path)
         return [path]
     found = sorted(each for each in path.rglob("*") if each.is_file() and _kind(each) in (*PLAIN, *JSON_LINES))
     if not found:
@@ -78,17 +78,18 @@ def passages(
     *,
     block: int = BLOCK,
 ) -> Iterator[Passage]:
-    """The passages of files.
+    """Read the passages of files.
 
     Args:
-        files: their paths; the suffix says how one is compressed, and whether it holds JSON lines or plain text.
-        field: of JSON lines, with the text.
-        repeated: words that the parts of a plain text have in common.
-        progress: called with the number of bytes that were read from disk.
-        block: bytes that are read at once.
+        files: paths of files; the suffix tells the compression, and whether they are JSON lines or plain text.
+        field: field of JSON lines that contains the text.
+        repeated: number of words that successive parts of a plain text have in common.
+        progress: called with the number of bytes that were read from disk since its last call.
+        block: number of bytes that are read at once.
 
     Raises:
-        DataError: a file cannot be read, is no text in UTF-8, or a line lacks the field; with the line or byte.
+        DataError: a file cannot be read or is not text in UTF-8, or a line lacks the field; the error has the line or
+            byte.
     """
     for path in files:
         with ExitStack() as stack:
@@ -109,7 +110,7 @@ def passages(
 
 
 def _kind(path: Path) -> str:
-    """The suffix of a file's name before compression."""
+    """The suffix of a file name, without that of the compression."""
     return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix
 
 
@@ -136,7 +137,7 @@ def _records(path: Path, blocks: Iterator[bytes], field: str) -> Iterator[Passag
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of blocks, without their ends."""
+    """The lines in blocks, without line breaks."""
     parts: list[bytes] = []
     for block in blocks:
         first, *others = block.split(b"\n")
@@ -185,7 +186,7 @@ def _parts(path: Path, blocks: Iterator[bytes], repeated: int) -> Iterator[Passa
 
 
 def _end_of_words(text: str) -> int:
-    """Where the last word that is certain to be whole ends; a text that is one word is cut where it ends."""
+    """The end of the last word that is certain to be complete; the end of the text if it is a single word."""
     end = len(text)
     while end and not text[end - 1].isspace():
         end -= 1
@@ -193,12 +194,12 @@ def _end_of_words(text: str) -> int:
 
 
 def _last_words(text: str, count: int) -> str:
-    """The end of a text with so many words, or as many as are in its last characters."""
+    """The end of a text with a number of words, or with fewer if they are too long."""
     width, words = 16 * (count + 1), ""
     while width < len(text):
         begin = SPACE.search(text, len(text) - width)
         words = text[begin.end() :] if begin else ""
-        if width >= MOST_REPEATED or len(Words.of(words)) >= count:
+        if width >= MAX_REPEATED or len(Words.of(words)) >= count:
             return words
         width *= 2
     return text

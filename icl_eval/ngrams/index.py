@@ -1,8 +1,8 @@
-"""An index of the n-grams of examples, in which those of a text are looked up many at a time.
+"""An index of the n-grams of examples, in which many n-grams of a text are looked up at once.
 
-An n-gram is hashed as a polynomial of its words' hashes, modulo 2^64. A table of bits says which first words an n-gram
-of the index can have, so that hardly any n-gram of a text is looked up. Equal hashes are compared word by word: what is
-found is never a collision.
+The hash of an n-gram is a polynomial of the hashes of its words, modulo 2^64. A bit table of the first words of the
+indexed n-grams filters out almost all n-grams of a text. If hashes are equal, the words are compared, so results are
+never collisions.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from icl_eval.ngrams.words import SEPARATOR, Words
 
 BASE = np.uint64(0xBF58476D1CE4E5B9)
-PREFIX = 8  # words by which n-grams are filtered, if they have as many
-BITS = range(16, 28)  # of a hash that a filter looks at, by the number of n-grams
+PREFIX = 8  # number of first words by which n-grams are filtered, if they have as many
+BITS = range(16, 28)  # number of bits of a hash that a filter uses, depending on the number of n-grams
 
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """An n-gram of the index that a text has.
+    """An occurrence of an indexed n-gram in a text.
 
     Attributes:
-        size: words of the n-gram.
-        key: its number among the n-grams of this size.
-        start: the number of its first word in the text.
+        size: number of words of the n-gram.
+        key: index of the n-gram among those of this size.
+        start: index of its first word in the text.
     """
 
     size: int
@@ -42,9 +42,9 @@ class _Table:
 
     Attributes:
         hashes: (keys,) uint64, sorted.
-        positions: (n-grams,) the first word of every n-gram, those of a key as neighbours.
-        first: (keys + 1,) the index of the first position of each key, and the number of all.
-        found: (keys,) whether a text had it.
+        positions: (n-grams,) first word of every n-gram, grouped by key.
+        first: (keys + 1,) index of the first position of each key, and the number of positions.
+        found: (keys,) whether the n-gram has already been found, or is ignored.
     """
 
     hashes: NDArray[np.uint64]
@@ -54,13 +54,13 @@ class _Table:
 
     @classmethod
     def of(cls, hashes: NDArray[np.uint64], positions: NDArray[np.int64], ignored: NDArray[np.uint64]) -> _Table:
-        """The table of n-grams with these hashes, which begin at these words."""
+        """Make a table of n-grams from their hashes and first words."""
         order = np.argsort(hashes, kind="stable")
         distinct, first = np.unique(hashes[order], return_index=True)
         return cls(distinct, positions[order], np.append(first, len(order)), np.isin(distinct, ignored))
 
     def new(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The keys of hashes that were not found yet, each once, and where each comes first."""
+        """The distinct keys of hashes that have not been found yet, and the first position of each."""
         keys = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
         there = np.flatnonzero((self.hashes[keys] == hashes) & ~self.found[keys])
         distinct, first = np.unique(keys[there], return_index=True)
@@ -69,11 +69,11 @@ class _Table:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Filter:
-    """Which n-grams have the first words of one of the index.
+    """A filter for n-grams with the same first words as an indexed n-gram.
 
     Attributes:
-        possible: by the first bits of a hash.
-        shift: the other bits.
+        possible: (2^bits,) whether an indexed n-gram has these first bits of the hash.
+        shift: number of the other bits.
     """
 
     possible: NDArray[np.bool_]
@@ -88,7 +88,7 @@ class _Filter:
         return cls(possible, shift)
 
     def starts(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """The n-grams that pass."""
+        """The indices of n-grams that pass the filter."""
         return np.flatnonzero(self.possible[hashes >> self.shift])
 
 
@@ -96,9 +96,9 @@ class NgramIndex:
     """The n-grams of examples.
 
     Args:
-        texts: of the examples.
-        sizes: words of an n-gram, of each example; one that is shorter is a single n-gram.
-        ignored: hashes of n-grams that do not count, by their size.
+        texts: texts of the examples.
+        sizes: number of words of an n-gram for each example; a shorter example is a single n-gram.
+        ignored: hashes of n-grams that are ignored, by size.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class NgramIndex:
     ) -> None:
         self._words, self._owners, lengths = _joined(texts)
         wanted = np.minimum(np.array(sizes, dtype=np.int64), lengths)
-        ends = np.cumsum(lengths + 1) - 1  # a border follows each
+        ends = np.cumsum(lengths + 1) - 1  # each text is followed by a border
         self._tables: dict[int, _Table] = {}
         prefixes: dict[int, list[NDArray[np.uint64]]] = {}
         hashes = dict(_hashed(self._words.hashes, {min(size, PREFIX) for size in wanted.tolist()}))
@@ -124,11 +124,11 @@ class NgramIndex:
 
     @property
     def longest(self) -> int:
-        """Words of the longest n-grams."""
+        """The number of words of the longest n-grams."""
         return max(self._tables, default=0)
 
     def occurrences(self, words: Words) -> Iterator[Occurrence]:
-        """The n-grams of a text that no text before had, the first of each, in no particular order."""
+        """The first occurrences of n-grams that no earlier text had, in no particular order."""
         for length, hashes in _hashed(words.hashes, self._filters):
             passing = self._filters[length].starts(hashes)
             for size in self._tables if len(passing) else ():
@@ -144,19 +144,19 @@ class NgramIndex:
                         yield found
 
     def ngram(self, found: Occurrence) -> str:
-        """The words of an n-gram."""
+        """The words of the n-gram of an occurrence."""
         table = self._tables[found.size]
         return self._words.between(int(table.positions[table.first[found.key]]), found.size)
 
     def owners(self, found: Occurrence) -> list[int]:
-        """The examples that have an n-gram, each once."""
+        """The indices of the examples that have the n-gram of an occurrence."""
         table = self._tables[found.size]
         positions = table.positions[table.first[found.key] : table.first[found.key + 1]]
         return [int(owner) for owner in np.unique(self._owners[positions])]
 
 
 def shared_ngrams(texts: Sequence[str], size: int) -> NDArray[np.uint64]:
-    """The hashes of the n-grams of a size that all texts have, such as the words of their prompt."""
+    """The hashes of the n-grams of a size that all texts have, such as words of their prompt."""
     shared: NDArray[np.uint64] | None = None
     for text in texts:
         found = np.concatenate([each for _, each in _hashed(Words.of(text).hashes, {size})] or [np.empty(0, np.uint64)])
@@ -167,7 +167,7 @@ def shared_ngrams(texts: Sequence[str], size: int) -> NDArray[np.uint64]:
 
 
 def _joined(texts: Sequence[str]) -> tuple[Words, NDArray[np.int64], NDArray[np.int64]]:
-    """The words of all texts with a border after each, the text that each word belongs to, and the words of each."""
+    """The words of all texts with a border after each, the text of each word, and the number of words of each text."""
     words = Words.of("".join(f"{text}{SEPARATOR}" for text in texts))
     borders = np.flatnonzero(words.hashes == Words.of(SEPARATOR).hashes[0])
     lengths = np.diff(borders, prepend=-1) - 1
@@ -175,7 +175,7 @@ def _joined(texts: Sequence[str]) -> tuple[Words, NDArray[np.int64], NDArray[np.
 
 
 def _hashed(values: NDArray[np.uint64], sizes: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-    """The hashes of all n-grams of a text whose words have these hashes, size by size."""
+    """For each size, the hashes of all n-grams of a text, given the hashes of its words."""
     hashes = values
     for size in range(1, min(max(sizes, default=0), len(values)) + 1):
         if size > 1:
@@ -187,7 +187,7 @@ def _hashed(values: NDArray[np.uint64], sizes: Collection[int]) -> Iterator[tupl
 def _extended(
     prefixes: NDArray[np.uint64], values: NDArray[np.uint64], starts: NDArray[np.int64], size: int
 ) -> NDArray[np.uint64]:
-    """The hashes of whole n-grams that begin at some words, from those of their first words."""
+    """The hashes of n-grams that start at some words, given the hashes of their first words."""
     hashes = prefixes
     for offset in range(PREFIX, size):
         hashes = hashes * BASE + values[starts + offset]

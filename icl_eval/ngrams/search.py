@@ -1,4 +1,4 @@
-"""Look up the n-grams of passages in an index, about a million characters at a time."""
+"""Search for indexed n-grams in passages, about a million characters at a time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ BATCH = 2**20  # characters
 def search(
     index: NgramIndex, passages: Iterable[Passage], *, batch_size: int = BATCH
 ) -> Iterator[tuple[Occurrence, Passage]]:
-    """The n-grams of an index that passages have, each where it is first found.
+    """The first occurrences of indexed n-grams in passages.
 
     Args:
         index: the n-grams.
         passages: the texts.
-        batch_size: characters that are looked up together.
+        batch_size: number of characters that are searched together.
 
     Yields:
-        The n-gram, and the passage from its first word on; a record as a whole.
+        The occurrence, and the passage from its first word on; a record is yielded as a whole.
     """
     batch: list[Passage] = []
     length = 0

@@ -1,7 +1,7 @@
-"""The words of a text as n-grams count them, hashed all at once.
+"""The words of a text with their hashes, which are computed all at once.
 
-A word is hashed as a polynomial of random numbers, one for each character, modulo 2^64. With the sums of all terms up
-to each character, the hash of a word is the difference of two sums, divided by the power at which it begins.
+The hash of a word is a polynomial of random numbers, one for each character, modulo 2^64. It is computed from the
+cumulative sums of terms over the text: the difference of two sums, divided by the power at which the word starts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
-DROPPED = "PSC"  # first letters of Unicode categories: punctuation, symbols, control characters
-LETTERS = 0x33480  # no letter or digit has a greater code
-BORDER = "\0"  # a word of its own, which no text has
+DROPPED = "PSC"  # first letters of the removed Unicode categories: punctuation, symbols, control characters
+LETTERS = 0x33480  # all letters and digits have smaller codes
+BORDER = "\0"  # a word that no text contains
 SEPARATOR = f" {BORDER} "
 
 
@@ -26,9 +26,9 @@ class Words:
     """The words of a text: split at white space, in lower case, without punctuation (Brown et al. 2020, appendix C).
 
     Attributes:
-        text: in Unicode's normal form C.
+        text: the text in Unicode normal form C.
         hashes: (words,) uint64.
-        starts, ends: (words,) where the first character of each stands in the text, and where the one after its last.
+        starts, ends: (words,) positions of the first character of each word, and after its last character.
     """
 
     text: str
@@ -38,7 +38,7 @@ class Words:
 
     @classmethod
     def of(cls, text: str) -> Words:
-        """Those of a text."""
+        """Split a text into words."""
         text = unicodedata.normalize("NFC", text)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         table = _characters()
@@ -55,18 +55,18 @@ class Words:
         return len(self.hashes)
 
     def between(self, start: int, size: int) -> str:
-        """The words from a number on, with single spaces between them."""
+        """`size` words from index `start` on, separated by single spaces."""
         part = self.text[self.starts[start] : self.ends[start + size - 1]]
         return " ".join(word for each in part.split() if (word := "".join(map(_plain, each))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Characters:
-    """What the hash takes each character for, by its code."""
+    """Properties of all characters, by code."""
 
-    values: NDArray[np.uint64]  # of those that are kept
+    values: NDArray[np.uint64]  # random numbers, equal for upper and lower case
     space: NDArray[np.bool_]
-    kept: NDArray[np.bool_]  # spaces are kept, too
+    kept: NDArray[np.bool_]  # whether the character is not removed; spaces are kept, too
 
 
 @cache
@@ -81,7 +81,7 @@ def _characters() -> _Characters:
 
 
 def _plain(character: str) -> str:
-    """A character in lower case; nothing of punctuation and symbols."""
+    """A character in lower case; an empty string for punctuation and symbols."""
     if character == BORDER:
         return character
     dropped = ord(character) >= LETTERS or unicodedata.category(character)[0] in DROPPED
@@ -90,7 +90,7 @@ def _plain(character: str) -> str:
 
 @cache
 def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The powers of the base from 0 on, and their inverses, modulo 2^64."""
+    """The first powers of the base and their inverses, modulo 2^64."""
     found = []
     for base in (BASE, pow(BASE, -1, 2**64)):
         powers = np.full(count, base, dtype=np.uint64)

@@ -551,8 +551,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case(("import", "lm-eval", "--out", "o"), ("birds.yaml",), observe.in_stdout("lm-eval/birds: whole"), True)
         ],
         "folder": [Case(("import", "lm-eval", "birds.yaml"), ("--out", "o"), observe.in_stdout("birds: whole"), True)],
-        "data": [Case(IMPORT, ("--data", "hub"), observe.in_stdout("--data hub or --data-dir gives"), False)],
-        "data_dir": [Case(IMPORT, DATA, observe.in_stdout("--data hub or --data-dir gives"), False)],
+        "data": [Case(IMPORT, ("--data", "hub"), observe.in_stdout("use --data hub or --data-dir"), False)],
+        "data_dir": [Case(IMPORT, DATA, observe.in_stdout("use --data hub or --data-dir"), False)],
         "trust_remote_code": [
             Case(
                 ("import", "lm-eval", "code.yaml", "--out", "o"),

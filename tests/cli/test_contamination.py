@@ -23,5 +23,5 @@ def test_the_table_counts_dirty_examples_and_rescore_reads_the_file(icl_eval: Ic
 def test_a_missing_text_is_one_sentence(icl_eval: IclEval) -> None:
     result = icl_eval("contamination", "-t", "toy/parity", "--text", "none.txt", *TOY)
 
-    assert result.mistake == "none.txt: there is no such file or folder"
+    assert result.mistake == "none.txt: this file or folder does not exist"
     assert not Path("contamination.jsonl").exists()

@@ -77,11 +77,11 @@ def test_texts_are_generated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ([], "has a list `examples`"),
-        ({"examples": []}, "has a list `examples`"),
+        ([], "must have a list `examples`"),
+        ({"examples": []}, "must have a list `examples`"),
         ({**TEXT, "examples": [{"input": "x"}]}, "must have `target_scores`, or all a `target`"),
         ({**CHOICE, "examples": CHOICE["examples"] + TEXT["examples"]}, "must have `target_scores`, or all a `target`"),  # type: ignore[operator]
-        ({**TEXT, "metrics": []}, "this task names no metrics"),
+        ({**TEXT, "metrics": []}, "this task has no metrics"),
         ({**TEXT, "metrics": ["bleurt"]}, "none of its metrics can be expressed: bleurt"),
         ({**TEXT, "metrics": 3}, "`metrics`: "),
         ({**TEXT, "preferred_score": []}, "`preferred_score`: "),

@@ -346,14 +346,14 @@ def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, bundled: s
         ),
         (
             with_key("doc_to_text", "\"{{ docs | map(attribute='__init__') | list }}\""),
-            r":12: `doc_to_text` is a template that the sandbox does not run: it reads '__init__'",
+            r":12: `doc_to_text` is a template that the sandbox rejects: it reads '__init__'",
         ),
         (
             with_key("generation_kwargs", "{until: !function u.f}"),
             r":13: `generation_kwargs.until` is Python code \(!func",
         ),
         (with_key("fewshot_config", "{doc_to_text: '{{q}}'}"), r":13: `fewshot_config.doc_to_text` has no counterpart"),
-        (with_key("doc_to_choice", "null"), r"`doc_to_choice` gives no options"),
+        (with_key("doc_to_choice", "null"), r"`doc_to_choice` has no options"),
         (
             CHOICE.split("metric_list")[0] + "metric_list: [{metric: !function u.f}]\n",
             r":10: no metric can be expressed: ",
@@ -373,9 +373,12 @@ def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, bundled: s
         (with_key("filter_list", "[{name: x}]"), r":13: `filter_list\.0\.filter`: "),
         (CHOICE.split("metric_list")[0] + "metric_list: [acc]\n", r":10: `metric_list\.0`: "),
         (with_key("fewshot_delimiter", "3"), r":13: `fewshot_delimiter`: "),
-        (with_key("num_fewshot", "-2"), r"task\.yaml: the task that this file gives is not valid: `protocol\.shots`"),
+        (
+            with_key("num_fewshot", "-2"),
+            r"task\.yaml: the task converted from this file is not valid: `protocol\.shots`",
+        ),
         ("dataset_path: a/b\n", r":1: this file has no `task`; it is meant to be included by others"),
-        ("group: g\ntask: [nothing]\n", r":2: the group names 'nothing', which no YAML file below .* defines"),
+        ("group: g\ntask: [nothing]\n", r":2: the group contains 'nothing', which no YAML file below .* defines"),
         ("task: [\n", r"task\.yaml:2: the YAML does not parse"),
         (
             with_key("dataset_kwargs", "{data_files: {test: 'https://x/y.jsonl'}}").replace("zoo/birds", "json"),
@@ -435,10 +438,12 @@ def test_records_of_python_code_are_frozen(partial: bool, tmp_path: Path, monkey
 def test_freezing_needs_the_package_and_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = with_key("process_docs", "!function utils.f")
     monkeypatch.setattr(package, "is_installed", lambda: False)
-    with pytest.raises(TaskError, match="is Python code, which needs the package lm_eval; install it beside icl-eval"):
+    with pytest.raises(
+        TaskError, match="is Python code, which needs the package lm_eval; install it together with icl-eval"
+    ):
         imported(tmp_path, text, trust=True)
     monkeypatch.setattr(package, "is_installed", lambda: True)
-    with pytest.raises(TaskError, match="which needs the records; --data hub or --data-dir gives them"):
+    with pytest.raises(TaskError, match="which needs the records; use --data hub or --data-dir"):
         imported(tmp_path, text, trust=True)
 
 
@@ -477,7 +482,9 @@ def test_another_prompt_is_found(tmp_path: Path) -> None:
         read_config(tmp_path / "yaml/task.yaml"), task_of(tmp_path, "birds"), {"test": RECORDS, "train": RECORDS}
     )
 
-    assert message.startswith("2 of the first 2 prompts with 0 demonstrations differ; after 29 characters lm_eval has ")
+    assert message.startswith(
+        "2 of the first 2 prompts with 0 demonstrations differ; after 29 characters, lm_eval has "
+    )
     assert source.label == "local"
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from icl_eval.errors import DataError
 from icl_eval.ngrams import NgramIndex, Words, passages, search, shared_ngrams, text_files
-from icl_eval.ngrams.corpus import MOST_REPEATED
+from icl_eval.ngrams.corpus import MAX_REPEATED
 
 SENTENCE = [f"word{n}" for n in range(20)]
 
@@ -136,15 +136,15 @@ def test_a_file_that_is_no_text_is_one_sentence(name: str, content: bytes, sente
 
 
 def test_a_path_without_text_files_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such file or folder"):
+    with pytest.raises(DataError, match="this file or folder does not exist"):
         text_files([tmp_path / "none"])
     with pytest.raises(DataError, match="this folder has no text files"):
         text_files([tmp_path])
 
 
 def test_a_text_without_spaces_is_read_in_linear_time(tmp_path: Path) -> None:
-    file, block = tmp_path / "corpus.txt", MOST_REPEATED // 4
-    file.write_text("x" * 10 * MOST_REPEATED + " one two three")
+    file, block = tmp_path / "corpus.txt", MAX_REPEATED // 4
+    file.write_text("x" * 10 * MAX_REPEATED + " one two three")
 
-    assert max(len(each.text) for each in passages([file], "text", 12, block=block)) < 2 * MOST_REPEATED + block
+    assert max(len(each.text) for each in passages([file], "text", 12, block=block)) < 2 * MAX_REPEATED + block
     assert found_in([file], ["one two three"], [3], block) == {0}

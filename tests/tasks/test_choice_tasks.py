@@ -379,7 +379,7 @@ def test_damaged_sat_question_is_named(old: str, new: str, tmp_path: Path) -> No
     (tmp_path / "sat/SAT-package-V3.txt").write_text(SAT.replace(old, new))
 
     with pytest.raises(
-        DataError, match=r"not in a known layout \(a question has 8 lines, the last one a letter from a to e"
+        DataError, match=r"not in a known layout \(a question must have 8 lines, the last one a letter from a to e"
     ):
         task_of("sat").evaluation(release)
 

@@ -161,8 +161,8 @@ def test_worked_answers_of_bbh_are_the_published_ones(release: LocalSource) -> N
 @pytest.mark.parametrize(
     ("adapter", "record", "message"),
     [
-        (bbh, {"text": "no question"}, "paragraphs that begin with `Q:`"),
-        (bbh, {"text": "\n\nQ: Why?\nA: Because."}, "'Why.*' has no answer that begins with"),
+        (bbh, {"text": "no question"}, "paragraphs that start with `Q:`"),
+        (bbh, {"text": "\n\nQ: Why?\nA: Because."}, "'Why.*' has no reasoning that starts with"),
         (math, {"problem": "?", "solution": "5", "level": "Level 1", "type": "Algebra"}, "no .*boxed.* answer"),
     ],
 )

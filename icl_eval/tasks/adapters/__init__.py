@@ -1,4 +1,4 @@
-"""Conversions that a field mapping cannot express, one per data set, from either published layout to flat records."""
+"""Built-in conversions of data sets to flat records, for layouts that a field mapping cannot express."""
 
 from __future__ import annotations
 

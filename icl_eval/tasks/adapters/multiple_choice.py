@@ -1,13 +1,12 @@
 """Multiple-choice data sets: SAT analogies, HellaSwag, RACE, ARC, OpenBookQA and Winograd schemas.
 
-Analogies are Turney's text file: blocks of lines separated by blank ones, comments after `#`. The WikiHow half of
-HellaSwag has markers of the page's layout in its text; some editions are without them. RACE is read from the release's
-one object per article or the Hub's one row per question. The release of ARC and OpenBookQA nests what the Hub has in
-columns.
+SAT analogies are in Turney's text file: blocks of lines separated by blank lines, with comments after `#`. The WikiHow
+half of HellaSwag has layout markers in its text, which some editions lack. RACE has one object per article in the
+release, and one row per question on the Hub. ARC and OpenBookQA are nested in the release and have columns on the Hub.
 
-Winograd schemas, as texts split at the pronoun or blank, with the nouns in the form that fits there. Schemas come in
-pairs that differ in a word and have opposite answers, so the twin of a query gives its answer away: neighbours that are
-about the same nouns are one cluster.
+Winograd schemas are texts split at the pronoun or blank, with the nouns in the form that fits there. Schemas come in
+pairs that differ in a word and have opposite answers, so the twin of a query reveals its answer. Therefore, successive
+schemas with a common noun are one cluster.
 """
 
 from __future__ import annotations
@@ -19,18 +18,20 @@ from typing import Any
 
 from icl_eval.tasks.files import Record
 
-LINES = 8  # of a block: where it is from, the pair asked about, five pairs to choose from, the letter of the right one
+LINES = 8  # of a block: source, pair in question, five pairs to choose from, letter of the right pair
 
 
 def sat(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The pair asked about, and the pairs to choose from as they complete the sentence."""
+    """The pair in question, and the pairs to choose from in the form that completes the sentence."""
     lines = (record["text"].strip() for record in records)
     for filled, group in groupby((line for line in lines if not line.startswith("#")), key=bool):
         if not filled:
             continue
         block = list(group)
         if len(block) != LINES or block[-1].lower() not in tuple("abcde"):
-            raise ValueError(f"a question has {LINES} lines, the last one a letter from a to e; this one: {block}")
+            raise ValueError(
+                f"a question must have {LINES} lines, the last one a letter from a to e, but this one is {block}"
+            )
         stem, *choices = (line.split()[:2] for line in block[1:-1])
         yield {
             "first": stem[0],
@@ -41,11 +42,11 @@ def sat(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 MARKER = re.compile(r"\[(header|title|step|substeps)\]")
-UNFINISHED = re.compile(r"([.!?][\"')]* )([a-z])(?=[^.!?]*$)")  # the first letter of a sentence that does not end
+UNFINISHED = re.compile(r"([.!?][\"')]* )([a-z])(?=[^.!?]*$)")  # the first letter of an unfinished sentence
 
 
 def hellaswag(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Texts without markers; the sentence to be completed, lower case in the release, begins with a capital."""
+    """Texts without markers. The unfinished sentence, in lower case in the release, starts with a capital letter."""
     for raw in records:
         yield {
             "activity": _plain(raw["activity_label"]),
@@ -56,12 +57,12 @@ def hellaswag(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def _plain(text: str) -> str:
-    """A title becomes a sentence, other markers vanish; a text without markers stays, but for repeated spaces."""
+    """The text with titles as sentences, and without other markers and repeated spaces."""
     return " ".join(MARKER.sub("", text.replace(" [title]", ". ")).split())
 
 
 def race(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """One record per question, with the article's earlier questions and their right answers as its history."""
+    """A record per question, with earlier questions of the article and their right answers as history."""
     for name, article in _articles(records).items():
         history: list[dict[str, str]] = []
         for number, (question, options, answer) in enumerate(article["questions"]):
@@ -80,7 +81,7 @@ def race(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def _articles(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
-    """Articles by their file's name, with the (question, options, answer) of each question."""
+    """Articles by file name, with (question, options, answer) for each question."""
     found: dict[str, dict[str, Any]] = {}
     for raw in records:
         rows = (
@@ -94,7 +95,7 @@ def _articles(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
 
 
 def arc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The question, its choices in order, and the index of the answer, which is named A to E or 1 to 5."""
+    """The question, its choices, and the index of the answer, which is given as A to E or 1 to 5."""
     for raw in records:
         question = raw["question"] if "question" in raw else raw["question_stem"]
         if isinstance(question, Mapping):
@@ -112,18 +113,18 @@ def arc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
         }
 
 
-SCHEMAS = 273  # the first of the collection, which grew later
+SCHEMAS = 273  # the collection grew later; only the first schemas are used
 ARTICLES = ("a", "an", "the", "her", "his", "its", "my", "our", "their", "your")
 POSSESSIVE = ("her", "his", "its", "my", "our", "their", "your")  # `her` is never an object among the 273
 
 
 def winograd(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """WSC273, from the collection's XML or the Hub's texts with the position of the pronoun."""
+    """WSC273, from the XML of the collection, or from texts of the Hub with the position of the pronoun."""
     yield from _clustered(map(_schema, islice(records, SCHEMAS)))
 
 
 def winogrande(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Sentences parted at the blank."""
+    """Sentences split at the blank."""
     yield from _clustered(map(_blank, records))
 
 
@@ -146,7 +147,7 @@ def _schema(raw: Record) -> dict[str, Any]:
 
 
 def _in_place_of(pronoun: str, noun: str) -> str:
-    """The noun as it would stand for the pronoun: in the genitive, in lower case within a sentence."""
+    """The noun in the form that replaces the pronoun: possessive, and in lower case within a sentence."""
     first = noun.split()[0]
     if pronoun[0].islower() and first.lower() in ARTICLES:
         noun = noun[0].lower() + noun[1:]
@@ -161,7 +162,7 @@ def _blank(raw: Record) -> dict[str, Any]:
 
 
 def _clustered(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Records with a cluster, which is that of the record before if they have a noun in common."""
+    """Records with a cluster, which is that of the previous record if they have a noun in common."""
     number, before = 0, set[str]()
     for record in records:
         nouns = _known(record["nouns"])

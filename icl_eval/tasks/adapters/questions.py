@@ -1,8 +1,7 @@
-"""Questions with answers as texts: CoQA, QuAC, SQuAD and DROP about a passage, TriviaQA and TruthfulQA without.
+"""Questions with text answers: CoQA, QuAC, SQuAD and DROP about a passage, TriviaQA and TruthfulQA without one.
 
-They are read from the nested releases or the Hub's rows. Every record is one question. `history` holds the passage's
-earlier questions with their first reference answers, and `passage_id` is the same for all questions of a passage, and
-nowhere else.
+They are read from nested releases or from rows of the Hub. Every record is one question. `history` contains the earlier
+questions about the passage with their first reference answers. `passage_id` identifies the passage.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import Any
 
 from icl_eval.tasks.files import Record
 
-UNANSWERABLE = "unanswerable"  # what SQuAD 2.0 wants where the passage has no answer; the release has no word for it
-SPAN_SEPARATOR = " | "  # between the spans of one answer of DROP
+UNANSWERABLE = "unanswerable"  # answer to questions of SQuAD 2.0 without an answer; the release has no text for it
+SPAN_SEPARATOR = " | "  # separates the spans of an answer in DROP
 
 Question = tuple[str, str, list[str]]  # id, text, acceptable answers
 
 
 def coqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Conversations about a story; the three additional answers of the evaluation split are references as well."""
+    """Conversations about a story. Additional answers of the evaluation split are further references."""
     for raw in records:
         further = [_by_turn(rows) for _, rows in sorted((raw.get("additional_answers") or {}).items())]
         first = _by_turn(raw["answers"])
@@ -34,7 +33,7 @@ def coqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def quac(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Dialogues about a section of an article; `CANNOTANSWER`, which ends every passage, may be the answer."""
+    """Dialogues about a section of an article. `CANNOTANSWER`, the end of every passage, may be an answer."""
     for article in records:
         for paragraph in article["paragraphs"]:
             about = {
@@ -50,7 +49,7 @@ def quac(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def squad(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """SQuAD 1.1, 2.0 and XQuAD, nested by article or as rows; a question without answers is answered `unanswerable`."""
+    """SQuAD 1.1, 2.0 and XQuAD, nested by article or as rows. Questions without answers get `unanswerable`."""
     passages: dict[tuple[str, str], list[Question]] = {}
     for raw in records:
         if "paragraphs" in raw:
@@ -62,7 +61,7 @@ def squad(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
                 passages.setdefault((raw["title"], paragraph["context"]), []).extend(rows)
         else:
             row = (raw["id"], raw["question"], list(raw["answers"]["text"]))
-            title = raw.get("title", "")  # the Hub's XQuAD has none
+            title = raw.get("title", "")  # XQuAD on the Hub has no titles
             passages.setdefault((title, raw["context"]), []).append(row)
     for (title, passage), questions in passages.items():
         answered = [(name, text.strip(), answers or [UNANSWERABLE]) for name, text, answers in questions]
@@ -70,10 +69,10 @@ def squad(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def drop(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """DROP, by passage, as rows, or as prompts with their references joined by bars.
+    """DROP, by passage, as rows, or as prompts with references joined by bars.
 
-    An answer is a number, a date written day, month, year, or spans with ` | ` between them. In the prompts the spans
-    of one answer are joined by words and cannot be separated.
+    An answer is a number, a date as day, month and year, or spans separated by ` | `. In prompts, the spans of an
+    answer are joined by words and cannot be separated.
     """
     passages: dict[str, list[Question]] = {}
     for raw in records:
@@ -81,7 +80,7 @@ def drop(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
             passages.setdefault(passage.strip(), []).append((name, question.strip(), answers))
     for passage, questions in passages.items():
         names = Counter[str]()
-        for number, (name, question, answers) in enumerate(questions):  # prompts have no ids, and some stand twice
+        for number, (name, question, answers) in enumerate(questions):  # prompts have no ids, and some are repeated
             names[name] += 1
             questions[number] = (f"{name}-{names[name]}" if names[name] > 1 else name, question, answers)
         yield from _questions({"passage": passage}, questions)
@@ -101,7 +100,7 @@ def _drop_questions(raw: Record) -> Iterator[tuple[str, str, str, list[str]]]:
 
 
 def _drop_answers(answers: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The answers as texts, the official script's way; empty ones are left out, as there."""
+    """The answers as texts, without empty ones, as in the official script."""
     texts = []
     for answer in answers:
         date = " ".join(filter(None, (answer["date"].get(part, "") for part in ("day", "month", "year"))))
@@ -128,7 +127,7 @@ def _by_turn(rows: Any) -> dict[int, str]:
 
 
 def _rows(value: Any) -> list[dict[str, Any]]:
-    """A list of mappings, which the Hub may hold as a mapping of equally long lists."""
+    """A list of mappings; the Hub can have a mapping of lists of equal length instead."""
     if not isinstance(value, Mapping):
         return list(value)
     return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
@@ -139,7 +138,7 @@ def _key(*texts: str) -> str:
 
 
 def triviaqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The question with its answer and the answer's aliases, from the release, the Hub, or prompts with aliases."""
+    """The question, its answer and the aliases of the answer, from the release, the Hub, or prompts with aliases."""
     for raw in records:
         if "Answer" in raw:
             question, answer = raw["Question"], raw["Answer"]
@@ -154,7 +153,7 @@ def triviaqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def truthfulqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The question, and its answers as mappings to 1 (true) and 0, which the Hub has as two lists."""
+    """The question, and mappings of its answers to 1 (true) or 0 (false), which are two lists on the Hub."""
     for raw in records:
         yield {"question": raw["question"], **{name: _marks(raw[name]) for name in ("mc1_targets", "mc2_targets")}}
 

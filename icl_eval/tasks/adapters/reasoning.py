@@ -1,4 +1,4 @@
-"""Worked answers: MATH's boxed ones, and the published demonstrations of BIG-Bench Hard."""
+"""Answers with reasoning: solutions of MATH, and published demonstrations of BIG-Bench Hard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONCLUSION = "the answer is "
 
 
 def math(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Problems with their solutions, whose last box is the answer; MATH-500 has it as a field, too."""
+    """Problems with solutions, whose last box is the answer; MATH-500 also has it as a field."""
     for raw in records:
         answer = raw["answer"] if "answer" in raw else boxed(raw["solution"])
         if not answer:
@@ -29,7 +29,7 @@ def math(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def bbh(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Questions with their targets; of a published prompt, which is read line by line, its worked questions."""
+    """Questions with their targets, or the worked questions of a published prompt, which is read line by line."""
     lines = []
     for raw in records:
         if "input" in raw:
@@ -38,10 +38,12 @@ def bbh(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
             lines.append(raw["text"])
     _, *questions = "\n".join(lines).split("\n\nQ: ")
     if lines and not questions:
-        raise ValueError("a prompt of worked questions has paragraphs that begin with `Q:`")
+        raise ValueError("a prompt of worked questions must have paragraphs that start with `Q:`")
     for each in questions:
         question, steps, reasoning = each.partition(STEPS)
         answer = reasoning.strip().rpartition(CONCLUSION)[2].removesuffix(".")
         if not steps or not answer:
-            raise ValueError(f"{question[:40]!r} has no answer that begins with {STEPS.strip()!r} and ends with one")
+            raise ValueError(
+                f"{question[:40]!r} has no reasoning that starts with {STEPS.strip()!r} and ends with an answer"
+            )
         yield {"input": question, "target": answer, "reasoning": reasoning.strip()}

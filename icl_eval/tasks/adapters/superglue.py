@@ -1,4 +1,4 @@
-"""MultiRC, ReCoRD and WSC, from the nested release or the Hub's flat rows."""
+"""MultiRC, ReCoRD and WSC of SuperGLUE, from the nested release or flat rows of the Hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from icl_eval.tasks.files import Record
 
 
 def multirc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """One record per answer, with all answers of its question, so that a demonstration can show the question whole."""
+    """A record per answer, with all answers of its question, so that a demonstration can show all of them."""
     for question in _multirc_questions(records):
         answers = question.pop("rows")
         for number, text, label in answers:
@@ -24,7 +24,7 @@ def multirc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def _multirc_questions(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Questions with their (number, text, label) rows, from the nested release or the Hub's one row per answer."""
+    """Questions with (number, text, label) for each answer, from the nested release or rows per answer of the Hub."""
     flat: dict[str, dict[str, Any]] = {}
     for record in records:
         if isinstance(record.get("passage"), Mapping):
@@ -47,7 +47,7 @@ def _question(
 
 
 def record(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """One record per query, with the distinct entity names in order of their first mention as options."""
+    """A record per query, with the distinct entities in the order of their first mention as options."""
     for raw in records:
         if isinstance(raw.get("passage"), Mapping):
             text = raw["passage"]["text"]
@@ -75,7 +75,7 @@ def _cloze(passage: int, number: int, text: str, query: str, names: list[str], a
 
 
 def wsc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The text parted at the pronoun; spans are counted in whitespace-separated words."""
+    """The text split at the pronoun; positions of spans are counted in words separated by white space."""
     for raw in records:
         span, words = raw.get("target") or raw, raw["text"].split()
         noun, pronoun = (_as_written(span[name], " ".join(words)) for name in ("span1_text", "span2_text"))
@@ -91,14 +91,14 @@ def wsc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def _as_written(phrase: str, text: str) -> str:
-    """A span as the text has it; the release states a few with another capital, a full stop or a line break."""
+    """A span as it is written in the text; some differ in the release by a capital, a full stop or a line break."""
     plain = " ".join(phrase.split()).removesuffix(".")
     forms = (phrase, plain, plain[:1].lower() + plain[1:], plain[:1].upper() + plain[1:])
     return next((form for form in forms if form in text), phrase)
 
 
 def _part(words: list[str], phrase: str, stated: int) -> tuple[str, str]:
-    """What stands before and after `phrase`, where it occurs nearest to the stated word (one record is off by one)."""
+    """The text before and after the occurrence of `phrase` nearest to a word index, since one record is off by one."""
     size = len(phrase.split())
     whole = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)")
     found = [(i, match) for i in range(len(words)) if (match := whole.search(" ".join(words[i : i + size])))]

@@ -1,4 +1,4 @@
-"""Running text: the last word of a LAMBADA passage, the articles of WikiText, a file as one document, translations."""
+"""Running text: LAMBADA passages, articles of WikiText, whole files, translations and news topics."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from icl_eval.tasks.files import Record
 
-TITLE = re.compile(r"= (?!=)(?!.* = =$).* =")  # of an article; a section's title has several signs on each side
+TITLE = re.compile(r"= (?!=)(?!.* = =$).* =")  # of an article; titles of sections have several signs on each side
 
 
 def last_word(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The passage before its last word, the white space between, and the word."""
+    """The passage without its last word, the white space before this word, and the word."""
     for raw in records:
         text = raw["text"].strip()
         found = re.fullmatch(r"(.*\S)(\s+)(\S+)", text, re.DOTALL)
@@ -22,7 +22,7 @@ def last_word(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def articles(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """WikiText's articles, each from its title to the next: already so on the Hub, as lines in the release."""
+    """Articles of WikiText, each from its title to the next; the Hub has articles, and the release has lines."""
     lines: list[str] = []
     for raw in records:
         if "page" in raw:
@@ -41,7 +41,7 @@ def one_document(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def translation(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """A sentence in each language, by the language's code."""
+    """A sentence in each language, by language code."""
     for raw in records:
         yield dict(raw.get("translation", raw))
 
@@ -53,7 +53,7 @@ def _document(lines: list[str]) -> Iterator[dict[str, str]]:
 
 
 def agnews(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The title and the description as one text, as on the Hub, and the label counted from 0."""
+    """Title and description as one text, as on the Hub, and the label counted from 0."""
     for raw in records:
         if "text" in raw:
             yield {"text": raw["text"], "label": raw["label"]}
@@ -62,7 +62,7 @@ def agnews(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def flores(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """A sentence in all languages by their codes, such as `eng_Latn`; the release has a file for each language."""
+    """A sentence in all languages by code, such as `eng_Latn`; the release has a file for each language."""
     sentences: dict[str, list[str]] = {}
     for raw in records:
         if "language" in raw:
