@@ -232,7 +232,7 @@ def test_task_named_differently_than_its_file(icl_eval: IclEval) -> None:
     edit(PARITY, "task: toy/parity", "task: toy/oddity")
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert message.startswith(f"{PARITY.resolve()}:1: the file says `task: toy/oddity`, but its path below `tasks` is")
+    assert message.startswith(f"{PARITY.resolve()}:1: the file has `task: toy/oddity`, but its path below `tasks` is")
 
 
 def test_more_shots_than_the_training_split_has(icl_eval: IclEval) -> None:

@@ -79,8 +79,11 @@ def test_texts_are_generated(tmp_path: Path) -> None:
     [
         ([], "must have a list `examples`"),
         ({"examples": []}, "must have a list `examples`"),
-        ({**TEXT, "examples": [{"input": "x"}]}, "must have `target_scores`, or all a `target`"),
-        ({**CHOICE, "examples": CHOICE["examples"] + TEXT["examples"]}, "must have `target_scores`, or all a `target`"),  # type: ignore[operator]
+        ({**TEXT, "examples": [{"input": "x"}]}, "must have `target_scores`, or all must have a `target`"),
+        (
+            {**CHOICE, "examples": CHOICE["examples"] + TEXT["examples"]},
+            "must have `target_scores`, or all must have a `target`",
+        ),  # type: ignore[operator]
         ({**TEXT, "metrics": []}, "this task has no metrics"),
         ({**TEXT, "metrics": ["bleurt"]}, "none of its metrics can be expressed: bleurt"),
         ({**TEXT, "metrics": 3}, "`metrics`: "),

@@ -364,7 +364,7 @@ def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, bundled: s
         ),
         ("include: gone_yaml\ntask: x\n", r":1: the included file .*gone_yaml does not exist"),
         ("include: task.yaml\ntask: x\n", r":1: task.yaml includes itself"),
-        ("include: 3\ntask: x\n", r":1: `include` is the name of a file"),
+        ("include: 3\ntask: x\n", r":1: `include` must be the name of a file"),
         ("group: g\ntask: [g]\n", r":1: the group g contains itself"),
         ("group: g\ntask:\n  - {group: h, task: [g]}\n", r":1: the group g contains itself"),
         ("group: g\ntask: 3\n", r":2: `task`: Input should be"),

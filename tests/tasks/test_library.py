@@ -172,7 +172,7 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
             ":8: `zero_shot_prompt` is 'plane', which is not among the `prompts`",
         ),
         ('["No", "Yes"]', '["No", "Yes", "Both"]', ":5: `gold.names` has 2 names for 3 options"),
-        ("task: sky", "task: sea", ":1: the file says `task: sea`, but its path below `tasks` is 'sky'"),
+        ("task: sky", "task: sea", ":1: the file has `task: sea`, but its path below `tasks` is 'sky'"),
         (
             "fields:",
             "protocol: {shots: -1}\nfields:",
@@ -353,7 +353,7 @@ def test_suites_are_taken_apart_and_each_task_is_loaded_once(write: Write) -> No
     ("text", "message"),
     [
         ("suite: group\nabout: x\ntasks: [sky, skye]\n", ":3: no task is named 'skye'; did you mean sky?"),
-        ("suite: grupp\nabout: x\ntasks: [sky]\n", ":1: the file says `suite: grupp`"),
+        ("suite: grupp\nabout: x\ntasks: [sky]\n", ":1: the file has `suite: grupp`"),
         ("suite: group\nabout: x\ntasks: []\n", ":3: `tasks`: List should have at least 1 item"),
         ("suite: group\nabout: x\ntask: [sky]\n", ":3: no key is named 'task'; did you mean tasks?"),
     ],
