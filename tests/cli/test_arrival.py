@@ -691,7 +691,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             )
         ],
         "dtype": [Case(PLAN, ("--dtype", "bfloat16"), observe.in_stdout("planned in bfloat16"), True)],
-        "device": [Case(PLAN, ("--device", "cuda"), observe.in_stdout("rows for cuda"), True)],
+        "device": [Case(PLAN, ("--device", "cuda"), observe.in_stdout("rows on cuda"), True)],
         "detect": [Case(PLAN, ("--detect", "0.05"), observe.in_stdout(" 1,396  no "), True)],
         "from_": [
             Case(
