@@ -96,7 +96,9 @@ def test_user_error_is_one_sentence(words: list[str], mistake: str, icl_eval: Ic
 def test_runs_without_a_common_example_have_no_flips(icl_eval: IclEval) -> None:
     icl_eval("run", "-t", "toy/pairs", "--shots", "0", *TOY, "--out", "pairs")
 
-    assert "no example with the same task, shots and seed in common" in icl_eval("examples", "one", "--flips", "pairs").mistake
+    mistake = icl_eval("examples", "one", "--flips", "pairs").mistake
+
+    assert mistake == "pairs: the runs have no example with the same task, shots and seed in common"
 
 
 def test_control_characters_are_escaped(icl_eval: IclEval) -> None:
