@@ -34,6 +34,10 @@ TEXT = {
     "few_shot_example_separator": "\n\n",
     "examples": [{"input": "France", "target": "Paris"}, {"input": "Italy", "target": ["Rome", "Roma"]}],
 }
+MIXED = {
+    **CHOICE,
+    "examples": [{"input": "the sky", "target_scores": {"blue": 1}}, {"input": "France", "target": "Paris"}],
+}
 
 
 def imported(tmp_path: Path, content: Any) -> Task:
@@ -80,10 +84,7 @@ def test_texts_are_generated(tmp_path: Path) -> None:
         ([], "must have a list `examples`"),
         ({"examples": []}, "must have a list `examples`"),
         ({**TEXT, "examples": [{"input": "x"}]}, "must have `target_scores`, or all must have a `target`"),
-        (
-            {**CHOICE, "examples": CHOICE["examples"] + TEXT["examples"]},
-            "must have `target_scores`, or all must have a `target`",
-        ),  # type: ignore[operator]
+        (MIXED, "must have `target_scores`, or all must have a `target`"),
         ({**TEXT, "metrics": []}, "this task has no metrics"),
         ({**TEXT, "metrics": ["bleurt"]}, "none of its metrics can be expressed: bleurt"),
         ({**TEXT, "metrics": 3}, "`metrics`: "),
