@@ -1,8 +1,8 @@
 """Greedy search, sampling and beam search over log-probabilities of next tokens, without a model.
 
-A search starts with one row of candidates, those after the prompt. From its rows it chooses extensions: the hypothesis
-of a row and its next token. The next rows are those of the extensions, in their order. When there are no
-extensions, the search is over. So a search is independent of how the rows are computed.
+A search starts with one row of candidates: the possible tokens after the prompt. In each step, it chooses extensions
+from its rows: a hypothesis and its next token. The next rows are the candidates after these extensions, in the same
+order. The search is over when it chooses no extensions. So a search does not depend on how rows are computed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ DIGITS = 7  # decimals of a score: below float32's own precision
 
 
 class Extension(NamedTuple):
-    """A row's hypothesis continues with a token."""
+    """The hypothesis of this row is extended by this token."""
 
     row: int
     token: int
 
 
 class Hypothesis(NamedTuple):
-    """Generated tokens, and the log-probability of all together in nats."""
+    """Generated tokens, and the sum of their log-probabilities in nats."""
 
     tokens: tuple[int, ...] = ()
     logprob: float = 0.0
@@ -40,14 +40,14 @@ class Hypothesis(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The next tokens that hypotheses may take, best first or in the order of their ids.
+    """Candidates for the next token of each hypothesis, most likely first or in the order of ids.
 
     Attributes:
-        tokens: (hypotheses, candidates); of equally likely ones, the lowest first.
+        tokens: their ids, (hypotheses, candidates); of equally likely ones, the lowest first.
         logprobs: their log-probabilities in nats, (hypotheses, candidates).
 
     Raises:
-        FloatingPointError: a hypothesis has no largest log-probability.
+        FloatingPointError: the largest log-probability of a hypothesis is not finite.
     """
 
     tokens: NDArray[np.int64]
@@ -59,7 +59,7 @@ class Candidates:
 
     @cached_property
     def lists(self) -> tuple[list[list[int]], list[list[float]]]:
-        """Tokens and log-probabilities as lists, which are read faster one by one."""
+        """Tokens and log-probabilities as lists, whose elements are read faster."""
         return self.tokens.tolist(), self.logprobs.tolist()
 
     @classmethod
@@ -69,7 +69,7 @@ class Candidates:
 
     @classmethod
     def best_of(cls, rows: NDArray[np.float32], count: int | None) -> Candidates:
-        """As many of the most likely tokens, best first, or all in the order of their ids."""
+        """The `count` most likely tokens, most likely first; all tokens in the order of ids if `count` is None."""
         every = cls.all_of(rows)
         if count is None:
             return every
@@ -77,7 +77,7 @@ class Candidates:
         return cls(best.tokens[:, :count], best.logprobs[:, :count])
 
     def sorted(self) -> Candidates:
-        """The most likely ones first."""
+        """The same candidates, most likely first."""
         order = np.lexsort((self.tokens, -self.logprobs))
         return Candidates(
             np.take_along_axis(self.tokens, order, axis=1), np.take_along_axis(self.logprobs, order, axis=1)
@@ -85,28 +85,28 @@ class Candidates:
 
 
 class Search(Protocol):
-    """Generates what follows one prompt.
+    """The search for the text after one prompt.
 
     Attributes:
-        candidates: how many of the most likely next tokens each hypothesis needs, best first; None for all, in the
-            order of ids.
-        hypotheses: those whose rows it needs next, all of the same length; at first the empty one.
+        candidates: the number of most likely next tokens that it needs for each hypothesis, most likely first; None
+            for all tokens, in the order of ids.
+        hypotheses: the hypotheses whose candidates it needs next, all of the same length; at first the empty one.
     """
 
     candidates: int | None
     hypotheses: Sequence[Hypothesis]
 
     def advance(self, rows: Candidates, first: int = 0) -> list[Extension]:
-        """The extensions to compute next; empty if the search is over.
+        """Choose the extensions to compute next; none if the search is over.
 
         Args:
-            rows: the candidates of many hypotheses; those of this search follow one another.
+            rows: the candidates of the hypotheses of several searches; those of this search are consecutive.
             first: the row of its first hypothesis.
         """
         ...
 
     def answer(self) -> GenerateAnswer:
-        """The result, once the search is over."""
+        """The result, when the search is over."""
         ...
 
 
@@ -123,18 +123,18 @@ def search_for(
         request: the prompt and the decoding.
         ends: tokens that end a text and are not part of it.
         text_of: decodes generated tokens.
-        may_stop: whether a token may complete a stop string; the texts that others continue are not decoded.
+        may_stop: whether a token may complete a stop string; texts are only decoded after these tokens.
     """
     endings = _Endings(request.decoding, frozenset(ends), text_of, may_stop if request.decoding.stops else None)
     return BeamSearch(endings) if request.decoding.beams > 1 else GreedyOrSampling(endings, request.tokens.tobytes())
 
 
 class GreedyOrSampling:
-    """Hypotheses that each take one token at a time, the most likely or a drawn one; over when the last has ended.
+    """Greedy search and sampling: each hypothesis is extended by its most likely token, or by a drawn one.
 
-    Sample i draws token t with its own number u: the first 52 bits of a hash of seed, prompt, i and t, divided by 2^52.
-    It takes the first token, in the order of ids, at which the cumulative probability exceeds u. So a sample depends
-    neither on the other requests nor on the number of samples.
+    Token t of sample i is drawn by a number u: the first 52 bits of a hash of seed, prompt, i and t, divided by 2^52.
+    It is the first token, in the order of ids, at which the cumulative probability exceeds u. So a sample depends
+    neither on other requests nor on the number of samples.
     """
 
     def __init__(self, endings: _Endings, prompt: bytes) -> None:
@@ -147,7 +147,7 @@ class GreedyOrSampling:
         self._ended: dict[int, Hypothesis] = {}
 
     def advance(self, rows: Candidates, first: int = 0) -> list[Extension]:
-        """Every hypothesis takes a token."""
+        """Extend every hypothesis by a token; return the extensions of those that have not ended."""
         extensions: list[Extension] = []
         samples: list[int] = []
         going: list[Hypothesis] = []
@@ -167,12 +167,12 @@ class GreedyOrSampling:
         return extensions
 
     def answer(self) -> GenerateAnswer:
-        """All samples in their order."""
+        """All samples, in order."""
         ended = [self._ended[sample] for sample in range(self._decoding.samples)]
         return self._endings.answer([(each, each.logprob) for each in ended])
 
     def _choose(self, rows: Candidates, row: int, sample: int, position: int) -> tuple[int, float]:
-        """A token and its log-probability."""
+        """The next token of a sample, and its log-probability."""
         if not self._decoding.temperature:
             tokens, logprobs = rows.lists
             return tokens[row][0], logprobs[row][0]
@@ -183,7 +183,7 @@ class GreedyOrSampling:
         return int(rows.tokens[row, chosen]), float(values[chosen])
 
     def _number(self, sample: int, position: int) -> float:
-        """The number of this draw of this sample, from 0 to below 1."""
+        """The pseudo-random number of a draw, at least 0 and below 1."""
         digest = hashlib.blake2b(self._prompt + f":{sample}:{position}".encode(), digest_size=8).digest()
         return (int.from_bytes(digest, "big") >> 12) / 2**52
 
@@ -205,7 +205,7 @@ class BeamSearch:
         self._best: tuple[Hypothesis, float] | None = None  # of those that have ended, and its score
 
     def advance(self, rows: Candidates, first: int = 0) -> list[Extension]:
-        """The hypotheses that continue."""
+        """Choose the best extensions that do not end; keep the best hypothesis that does."""
         extensions: list[Extension] = []
         going: list[Hypothesis] = []
         for row, token, logprob in self._best_of(rows, first):
@@ -225,10 +225,10 @@ class BeamSearch:
         return self._endings.answer([self._best] if self._best else [])
 
     def _best_of(self, rows: Candidates, first: int) -> Iterator[tuple[int, int, float]]:
-        """Hypothesis, token and log-probability of the best continuations: of equal ones the first in `rows`."""
+        """Hypothesis, token and total log-probability of the best continuations; of equal ones, the first in `rows`."""
         tokens, logprobs = rows.lists
         totals = [before.logprob + row[0] for before, row in zip(self.hypotheses, logprobs[first:], strict=False)]
-        heads = [(-total, row, 0) for row, total in enumerate(totals)]  # the best one left of each row
+        heads = [(-total, row, 0) for row, total in enumerate(totals)]  # the best remaining continuation of each row
         heapify(heads)
         for _ in range(self.candidates or 0):
             if not heads or heads[0][0] == math.inf:
@@ -254,7 +254,7 @@ class BeamSearch:
 
 @dataclass(frozen=True, slots=True)
 class _Endings:
-    """Decides whether a text has ended, and how."""
+    """Decides whether a text has ended, and why."""
 
     decoding: Decoding
     ends: frozenset[int]
@@ -262,9 +262,9 @@ class _Endings:
     may_stop: Callable[[int], bool] | None  # None if nothing stops a text
 
     def reached(self, hypothesis: Hypothesis) -> bool:
-        """Whether the last token ends a text that had not ended before.
+        """Whether a text ends at its last token, given that it did not end before.
 
-        The whole text is searched, since a stop string may span tokens.
+        The whole text is searched, because a stop string may consist of several tokens.
         """
         tokens = hypothesis.tokens
         if tokens[-1] in self.ends or len(tokens) >= self.decoding.max_tokens:
@@ -274,7 +274,7 @@ class _Endings:
         return self.decoding.end_of(self.text_of(tokens)) is not None
 
     def answer(self, ended: Sequence[tuple[Hypothesis, float]]) -> GenerateAnswer:
-        """The texts of hypotheses that have ended, with their scores."""
+        """The answer with the texts of hypotheses that have ended, and their scores."""
         endings = [self._ending(hypothesis) for hypothesis, _ in ended]
         return GenerateAnswer(
             tuple(text for text, _ in endings),
@@ -294,7 +294,11 @@ class _Endings:
 
 
 def _nucleus(weights: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """The fewest greatest weights that make up at least this share of all; of equal ones the first."""
+    """The smallest set of largest weights that has at least this share of their sum; of equal weights, the first.
+
+    Returns:
+        Whether each weight is in the set, (weights,).
+    """
     if share >= 1:
         return np.ones(len(weights), np.bool_)
     order = np.argsort(-weights, kind="stable")
