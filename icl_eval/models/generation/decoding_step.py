@@ -1,9 +1,9 @@
-"""One decoding step over a KV pool: the attention of its layers, and its replay on a GPU.
+"""A decoding step over a KV pool: the attention of its layers, and its replay on a GPU.
 
-A step attends to shared prefixes and to the suffixes of hypotheses in one softmax, with a few batched products per
-layer for any number of hypotheses, so it uses the same operations on every device. Launching the small kernels of a
-step takes a GPU's host several times as long as the GPU needs to compute them, so a step of fixed shapes is recorded
-once as a CUDA graph, and replayed with new numbers in the same memory.
+A step attends to shared prefixes and to the suffixes of hypotheses in one softmax. It takes a few batched products per
+layer for any number of hypotheses, and uses the same operations on every device. A GPU computes the small kernels of a
+step several times faster than its host launches them. So a step with fixed shapes is recorded once as a CUDA graph, and
+replayed with new numbers in the same memory.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ States = Sequence[Sequence[torch.Tensor]]  # keys and values of every layer, (ro
 Compute = Callable[[], torch.Tensor]
 Record = Callable[[Compute], Compute]
 
-REPLAYED = 1e-3  # the greatest difference of a replay from what was recorded, as a share of the differences of tokens
+REPLAYED = 1e-3  # maximum difference between logits of a replay and a step, relative to differences between tokens
 
 
 def cuda_graphs(device: torch.device) -> Record:
-    """Records what functions compute on a GPU; a replay repeats it and gives the same tensor again.
+    """A function that records computations on a GPU as CUDA graphs; a replay writes to the same output tensor.
 
-    A graph that cannot be finished leaves its stream and GPU selected, so the earlier ones are selected again here.
+    A graph that fails leaves its stream and GPU selected, so the previous ones are selected again.
 
     Raises:
-        RuntimeError: when it records: the function waits for the device, or does what a graph cannot hold.
+        RuntimeError: raised while recording, if a computation waits for the device or cannot be part of a graph.
     """
-    # the stream that `torch` selects may be of another GPU, where nothing would be recorded
+    # the stream that `torch` selects may belong to another GPU, on which nothing would be recorded
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def record(compute: Compute) -> Compute:
@@ -57,10 +57,10 @@ def cuda_graphs(device: torch.device) -> Record:
 
 
 class Recorder:
-    """Records the steps of a model, until one cannot be recorded or gives something else when replayed.
+    """Records the steps of a model, until a step cannot be recorded, or its replay gives another result.
 
     Args:
-        record: records a function, as that of `cuda_graphs` does.
+        record: records a computation, like the function that `cuda_graphs` returns.
     """
 
     def __init__(self, record: Record) -> None:
@@ -68,15 +68,15 @@ class Recorder:
         self._record, self._is_checked = record, False
 
     def recorded(self, compute: Compute) -> Compute:
-        """A function that repeats what `compute` does, or `compute` itself.
+        """A replay of `compute`, or `compute` itself if it cannot be recorded.
 
-        Once, a replay is compared with it, so it must give the same when it is called twice.
+        The first replay is compared with `compute`, which must give the same result when it is called twice.
         """
         try:
             replay = self._record(compute)
             if not self._is_checked:
                 expected = compute()
-                replay().fill_(torch.nan)  # if nothing was recorded, what was computed then is still there
+                replay().fill_(torch.nan)  # if nothing was recorded, the tensor would still have the first result
                 if not _alike(expected, replay()):
                     raise RuntimeError("a replay differs")
         except RuntimeError as error:
@@ -92,13 +92,13 @@ class Recorder:
 
 
 class DecodingStep:
-    """The attention of the steps of hypotheses that stay in the same slots.
+    """The attention of all steps in which hypotheses stay in the same slots.
 
     Args:
-        shared: states of prefixes, in rows.
-        suffixes: states of suffixes, in slots; a step writes those of its new tokens.
+        shared: states of prefixes, one row for each.
+        suffixes: states of suffixes, one slot for each; a step writes those of its new tokens.
         prefix_of: the prefix of each slot, (slots,).
-        lengths: the tokens of each prefix, (prefixes,).
+        lengths: number of tokens of each prefix, (prefixes,).
     """
 
     def __init__(
@@ -121,12 +121,18 @@ class DecodingStep:
         self._runs = 0
 
     def load(self, tokens: NDArray[np.int64], suffixes: NDArray[np.int64], used: int) -> None:
-        """Set the new token of each slot, how many tokens its suffix stores, and of how many there may be keys."""
+        """Set the inputs of the next step.
+
+        Args:
+            tokens: the new token of each slot, (slots,).
+            suffixes: number of tokens that are stored of each suffix, (slots,).
+            used: maximum number of keys of a suffix, including the new token's.
+        """
         self.numbers.load(np.stack([tokens, self._lengths + suffixes, self._lengths, suffixes]))
         self._used = used
 
     def logits(self, compute: Compute, recorder: Recorder | None) -> torch.Tensor:
-        """What `compute`, which has the layers call this step, gives; recorded when it is called again."""
+        """The result of `compute`, in which layers call this step; recorded when this is called for the second time."""
 
         def run() -> torch.Tensor:
             self._masks.clear()
@@ -142,7 +148,7 @@ class DecodingStep:
     def __call__(
         self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
-        """Attention as `tree_attention.Attention`: one new token in each slot."""
+        """The attention of a layer for one new token in each slot; see `tree_attention.Attention`."""
         (prefix_keys, prefix_values), (all_keys, all_values) = (
             self._shared[layer.layer_idx],
             self._suffixes[layer.layer_idx],
@@ -174,7 +180,7 @@ class DecodingStep:
         return torch.cat([products, column], dim=-1).softmax(dim=-1)[..., :-1]
 
     def _together(self, rows: torch.Tensor) -> torch.Tensor:
-        """(N, key heads, queries, width) as (prefixes, key heads, slots x queries, width)."""
+        """Rearrange (slots, key heads, queries, width) to (prefixes, key heads, slots x queries, width)."""
         _, heads, queries, width = rows.shape
         placed = rows
         if not self._in_order:
@@ -190,7 +196,7 @@ class DecodingStep:
         return rows.flatten(0, 1) if self._in_order else rows.flatten(0, 1)[self._places.on(placed.device)[0]]
 
     def _mask(self, device: torch.device, window: int | None) -> torch.Tensor:
-        """(N, 1, 1, keys), additive: prefixes and suffixes end where they end, and begin within a window."""
+        """The additive mask (slots, 1, 1, keys), which hides padding after prefixes and suffixes, and distant keys."""
         if (device, window) not in self._masks:
             _, _, lengths, suffixes = self.numbers.on(device)[:, :, None]
             before = torch.arange(self._shared[0][0].shape[2], device=device)[None]
@@ -204,26 +210,26 @@ class DecodingStep:
 
 
 class Numbers:
-    """Integers that every device has in the same memory all the time, copied there without waiting for it."""
+    """Integers with a copy on each device, always in the same memory; copying does not wait for a device."""
 
     def __init__(self, values: NDArray[np.int64]) -> None:
         self._host, self._on = torch.from_numpy(values), dict[torch.device, torch.Tensor]()
 
     def on(self, device: torch.device) -> torch.Tensor:
-        """They, on a device."""
+        """The integers on a device."""
         if device not in self._on:
             self._on[device] = to_device(self._host, device)
         return self._on[device]
 
     def load(self, values: NDArray[np.int64]) -> None:
-        """Replace them by others of the same shape."""
+        """Replace the integers by others of the same shape, on all devices."""
         self._host = torch.from_numpy(values)
         for device, there in self._on.items():
             there.copy_(self._host.pin_memory() if device.type == "cuda" else self._host, non_blocking=True)
 
 
 def _alike(logits: torch.Tensor, others: torch.Tensor) -> bool:
-    """Whether logits (N, V) differ by rounding at most, compared with those of other tokens."""
+    """Whether logits (N, V) are equal up to rounding, relative to the differences between tokens."""
     return bool((logits - others).square().mean() <= REPLAYED**2 * (logits - logits.roll(1, dims=1)).square().mean())
 
 
