@@ -1,7 +1,8 @@
-"""Decode hypotheses as one row of single tokens per step, with a KV pool that stores shared prefixes once.
+"""A decoder with a KV pool, in which the states of shared prefixes are stored once.
 
-The states of a prefix are stored once for all hypotheses that begin with it: for the beams of a prompt, or for prompts
-with the same demonstrations. Suffixes are stored in a slot for each hypothesis.
+In each step, the new tokens of all hypotheses form one row. The states of a prefix are stored once for all hypotheses
+that begin with it: for the beams of a prompt, or for prompts with the same demonstrations. The states of the other
+tokens of each hypothesis, its suffix, are in a slot of their own.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ Path = NDArray[np.int32]  # the indices of a sequence's tokens in its row, (leng
 
 
 def trie_row(sequences: Sequence[Tokens], prefix_length: int) -> tuple[Row, list[Path]]:
-    """A row of sequences that scores the last token of each, in their order; and their paths.
+    """A row of sequences, in which the token after each sequence is scored, in order; and the path of each sequence.
 
     Args:
-        sequences: token sequences, none empty.
-        prefix_length: leading tokens that all share and that the model caches; all sequences are longer.
+        sequences: token sequences, none of them empty.
+        prefix_length: number of leading tokens that all share and that are cached; all sequences are longer.
     """
     order = sorted(range(len(sequences)), key=lambda index: sequences[index].tolist())
     paths = [np.empty(0, np.int32)] * len(sequences)
@@ -49,22 +50,22 @@ def trie_row(sequences: Sequence[Tokens], prefix_length: int) -> tuple[Row, list
     return Row(np.concatenate(tokens), np.concatenate(parents), scored, np.zeros_like(scored), prefix_length), paths
 
 
-MIN_PREFIX = 64  # tokens of a shared prefix from which on its states are cached for the next prompts
+MIN_PREFIX = 64  # tokens from which on the states of a shared prefix are cached for the next prompts
 EXTRA_SLOTS = 16  # tokens per hypothesis by which the pool grows when it is full
-EXTRA_RECORDED_SLOTS = 64  # the same where growing means to record steps again
-IDLE = 0.25  # the greatest share of slots without a hypothesis while steps are recorded
+EXTRA_RECORDED_SLOTS = 64  # the same if steps are recorded, and have to be recorded again after the pool has grown
+IDLE = 0.25  # maximum share of slots without a hypothesis if steps are recorded
 
 ReadRows = Callable[[Sequence[Row]], tuple[torch.Tensor, Any]]  # logits (N, V) at scored tokens, and the cache
 
 
 class PooledDecoder:
-    """Next-token logits of hypotheses whose states are in a KV pool.
+    """Decodes hypotheses whose states are in a KV pool.
 
     Args:
-        network: the network; its layers take attention from the registry of `transformers`.
+        network: the network, whose layers use the registry of attentions in `transformers`.
         prefill: runs rows with the same cached prefix.
-        branches: whether a branching row costs no more than its tokens; otherwise each entry gets its own row.
-        recorder: records steps, so that launching them takes no time; hypotheses that leave then stay in their slots
+        branches: whether entries can share a branching row at no extra cost; if not, each entry gets a row of its own.
+        recorder: records steps, so that launching them takes no time. Slots of hypotheses that have left then stay idle
             for a while, because a recorded step has a fixed shape.
     """
 
@@ -122,7 +123,7 @@ class PooledDecoder:
             return self._network.forward(inputs, torch.arange(len(tokens), device=tokens.device))[0]
 
     def _extend(self, parents: NDArray[np.int64]) -> None:
-        """Give each extension a slot with the states of its parent's slot."""
+        """Assign a slot to each extension, and copy the states of its parent there."""
         idle = len(self._prefix_of) - len(parents)
         most = IDLE * len(self._prefix_of) if self._records else 0
         slots = assigned(parents, self._prefix_of) if idle <= most else None
@@ -142,7 +143,7 @@ class PooledDecoder:
         return self._recorder is not None and self._recorder.works
 
     def _enter(self, entries: Sequence[Entry]) -> torch.Tensor:
-        """Prefill entries that begin with the same prefix and go on, or that have none."""
+        """Prefill entries that are longer than their common shared prefix, or that have none."""
         sequences = [entry.tokens for entry in entries]
         prefix_length = entries[0].shared if MIN_PREFIX <= entries[0].shared < len(entries[0].prompt) else 0
         batch = [sequences] if self._branches else [[sequence] for sequence in sequences]
@@ -173,7 +174,7 @@ class PooledDecoder:
         self._suffixes = np.concatenate([self._suffixes, np.array([len(path) for _, path in suffixes], np.int64)])
 
     def _compact(self, slots: NDArray[np.int64]) -> None:
-        """Keep these slots, in this order; drop unused prefixes once half of them are unused."""
+        """Keep only these slots, in this order; drop unused prefixes if they are half of all prefixes."""
         if np.array_equal(slots, np.arange(len(self._prefix_of))):
             return
         self._step = None
@@ -188,11 +189,14 @@ class PooledDecoder:
 
 
 def assigned(parents: NDArray[np.int64], prefix_of: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """A slot of the same prefix for each extension, that of its parent where possible; None if there are too few.
+    """A slot for each extension, which has the prefix of its parent's slot and is the same slot if possible.
 
     Args:
-        parents: the slot of each extension's parent, (extensions,).
+        parents: the slot of the parent of each extension, (extensions,).
         prefix_of: the prefix of each slot, (slots,).
+
+    Returns:
+        The slots (extensions,); None if there are not enough slots of a prefix.
     """
     slots = np.full(len(parents), -1)
     kept, firsts = np.unique(parents, return_index=True)
@@ -211,20 +215,20 @@ def assigned(parents: NDArray[np.int64], prefix_of: NDArray[np.int64]) -> NDArra
 
 
 class _Indices:
-    """Indices that are copied to each device once, without waiting for it."""
+    """Indices with a copy on each device; copying does not wait for a device."""
 
     def __init__(self, indices: NDArray[np.integer[Any]]) -> None:
         self._host, self._on = torch.from_numpy(indices), dict[torch.device, torch.Tensor]()
 
     def on(self, device: torch.device) -> torch.Tensor:
-        """They, on a device."""
+        """The indices on a device."""
         if device not in self._on:
             self._on[device] = to_device(self._host, device)
         return self._on[device]
 
 
 class _Paths:
-    """Tokens to copy from rows, on each device: shorter paths are padded with their row's first token."""
+    """The tokens of rows whose states are copied; shorter paths are padded with the first token of their row."""
 
     def __init__(self, paths: Sequence[tuple[int, Path]]) -> None:
         self._count, self.longest = len(paths), max((len(path) for _, path in paths), default=0)
@@ -237,12 +241,12 @@ class _Paths:
         return self._count
 
     def on(self, device: torch.device) -> torch.Tensor:
-        """Rows and tokens, (2, paths, longest)."""
+        """The indices of rows and of tokens, (2, paths, longest)."""
         return self._places.on(device)
 
 
 class _Pool:
-    """Keys and values of every layer: of prefixes, (prefixes, key heads, tokens, width), and of suffixes."""
+    """Keys and values of each layer: of prefixes (prefixes, key heads, tokens, width), and of suffixes (slots, ...)."""
 
     def __init__(self, empty: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         self.shared = [list(pair) for pair in empty]
@@ -251,7 +255,7 @@ class _Pool:
     def add(
         self, layers: Sequence[Any], shared: Sequence[tuple[int, Path]], suffixes: Sequence[tuple[int, Path]]
     ) -> None:
-        """Copy states of prefixes and suffixes from rows of a cache."""
+        """Add prefixes and suffixes, with states from the rows of a cache."""
         prefix_paths, suffix_paths = _Paths(shared), _Paths(suffixes)
         for index, layer in enumerate(layers):
             for part, states in enumerate((layer.keys, layer.values)):
@@ -259,27 +263,27 @@ class _Pool:
                 self.suffixes[index][part] = _with(self.suffixes[index][part], states, suffix_paths)
 
     def select_suffixes(self, rows: NDArray[np.int64], used: int) -> None:
-        """Keep the states of these hypotheses, at most `used` tokens of each."""
+        """Keep only the states of these suffixes, at most `used` tokens of each."""
         self.suffixes = _selected(self.suffixes, rows, used)
 
     def select_prefixes(self, rows: NDArray[np.int64], used: int) -> None:
-        """Keep the states of these prefixes, at most `used` tokens of each."""
+        """Keep only the states of these prefixes, at most `used` tokens of each."""
         self.shared = _selected(self.shared, rows, used)
 
     @property
     def slots(self) -> int:
-        """Tokens of each suffix for which there is room."""
+        """Number of tokens of each suffix for which there is memory."""
         return self.suffixes[0][0].shape[2]
 
     def reserve(self, tokens: int, more: int) -> bool:
-        """Make room for `tokens` tokens of each suffix, and `more` if the pool has to grow; whether it had to."""
+        """Make room for `tokens` tokens of each suffix, and for `more` if the pool has to grow; whether it has."""
         if self.slots >= tokens:
             return False
         self.suffixes = [[_padded(part, tokens + more) for part in pair] for pair in self.suffixes]
         return True
 
     def copy_suffixes(self, sources: NDArray[np.int64], used: int) -> None:
-        """Give each slot the states of another or its own, at most `used` tokens, in the same memory."""
+        """Copy to each slot the states of its source, at most `used` tokens, in the same memory."""
         changed = np.flatnonzero(sources != np.arange(len(sources)))
         indices = _Indices(np.stack([changed, sources[changed]]))
         for pair in self.suffixes:
@@ -289,7 +293,7 @@ class _Pool:
 
 
 def _with(states: torch.Tensor, new: torch.Tensor, paths: _Paths) -> torch.Tensor:
-    """Append to rows of states those at paths in other rows."""
+    """States with new rows, copied from the paths in other states."""
     if not len(paths):
         return states
     longest = max(states.shape[2], paths.longest)
@@ -301,7 +305,7 @@ def _with(states: torch.Tensor, new: torch.Tensor, paths: _Paths) -> torch.Tenso
 
 
 def _selected(layers: Sequence[Sequence[torch.Tensor]], rows: NDArray[np.int64], used: int) -> list[list[torch.Tensor]]:
-    """These rows of the states of every layer, at most `used` tokens of each."""
+    """These rows of the states of all layers, at most `used` tokens of each."""
     indices = _Indices(rows)
     return [[part[:, :, :used].index_select(0, indices.on(part.device)) for part in pair] for pair in layers]
 
