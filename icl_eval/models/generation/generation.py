@@ -1,6 +1,6 @@
-"""Generate text for many prompts at once: schedule the batch, and shrink it when memory runs out.
+"""Generate texts for many prompts at once, in a batch that shrinks when memory runs out.
 
-Finished hypotheses leave the batch and waiting prompts enter it, as long as memory is expected to hold them.
+Finished hypotheses leave the batch, and waiting prompts enter it if their states are expected to fit the memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from icl_eval.models.loading.devices import to_host
 from icl_eval.models.network import float32_head, full_device
 from icl_eval.models.protocol import Budget, common_prefix
 
-LOW = 0.75  # of the hypotheses that a batch had when prompts last entered: below it more enter
+LOW = 0.75  # prompts enter when the batch has this share of the hypotheses that it had after prompts last entered
 
 SearchFor = Callable[[GenerateRequest], Search]
 Kind = tuple[int, ...]
@@ -30,12 +30,12 @@ Kind = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one batch may hold.
+    """The limits of a batch.
 
     Attributes:
-        hypotheses: the most hypotheses.
-        new_tokens: tokens of prompts that enter together; shared ones count once.
-        states: tokens whose states are stored, including padding.
+        hypotheses: maximum number of hypotheses.
+        new_tokens: maximum number of tokens of prompts that enter together; shared ones count once.
+        states: maximum number of tokens whose states are stored, including padding.
     """
 
     hypotheses: int
@@ -48,13 +48,13 @@ class Generation:
     """Answers requests to generate text.
 
     Attributes:
-        decoders: makes the decoder for requests of a kind.
-        kind_of: the kind of decoder that a request's hypotheses need after so many generated tokens; hypotheses of
-            different kinds are never in one batch.
+        decoders: makes the decoder for hypotheses of a kind.
+        kind_of: returns the kind of a request's hypotheses after a number of generated tokens; hypotheses of different
+            kinds need different decoders, so they are never in one batch.
         search: makes the search for a request.
-        limits: of a batch.
-        layers: makes the network's layers faster while it generates.
-        budget: the most hypotheses of a batch.
+        limits: the limits of a batch.
+        layers: a context in which the network's layers generate faster.
+        budget: maximum number of hypotheses of a batch.
     """
 
     decoders: Callable[[Kind], Decoder]
@@ -68,7 +68,7 @@ class Generation:
         self.budget = Budget(self.limits.hypotheses)
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Answer requests that fit the window.
+        """Generate texts for requests that fit the window; call `sink` with each answer as soon as it is complete.
 
         Raises:
             OutOfMemory: a single prompt does not fit the device.
@@ -88,7 +88,7 @@ class Generation:
             waiting.extendleft(reversed(live))
 
     def _run(self, decoder: Decoder, live: _Live, waiting: deque[_Job], sink: TextSink) -> None:
-        """Generate until no job of the first kind is left; `live` holds the unfinished ones if memory runs out."""
+        """Generate until no job of the first kind is left; if memory runs out, the unfinished ones are in `live`."""
         kind, extensions, low = waiting[0].kind, list[Extension](), 0.0
         while True:
             parts = [decoder.step(extensions)] if extensions else []
@@ -107,13 +107,13 @@ class Generation:
             if len(live) < len(going):
                 extensions = _of_kind(extensions, going, kind)
                 waiting.extend(job for job in going if job.kind != kind)
-            if not live:  # a decoder drops hypotheses at its next step, so the next jobs get a new one
+            if not live:  # a decoder drops hypotheses only in its next step, so the next jobs get a new decoder
                 return
 
     def _advance(
         self, candidates: Mapping[int | None, Candidates], live: Sequence[_Job], sink: TextSink
     ) -> tuple[list[Extension], list[_Job]]:
-        """The extensions of hypotheses, and the unfinished jobs."""
+        """The extensions that the searches choose, and the unfinished jobs."""
         extensions: list[Extension] = []
         going: list[_Job] = []
         first = 0
@@ -130,7 +130,7 @@ class Generation:
         return extensions, going
 
     def _entering(self, kind: Kind, live: Sequence[_Job], waiting: deque[_Job]) -> list[_Job]:
-        """The next jobs that fit the batch and are prefilled together; at least one if the batch is empty."""
+        """The next jobs of a kind that fit the batch, to prefill together; at least one if the batch is empty."""
         new: list[_Job] = []
         tokens = 0
         last = np.empty(0, np.int32)
@@ -144,7 +144,10 @@ class Generation:
         return new
 
     def _fit(self, jobs: Sequence[_Job]) -> bool:
-        """Whether the states of jobs fit and at most half are padding: one prefix may have most hypotheses."""
+        """Whether jobs fit the batch: their states fit the memory, and at most half of them are padding.
+
+        There is padding if prefixes have different numbers of hypotheses.
+        """
         width = sum(job.width for job in jobs)
         prefixes = Counter[bytes]()
         for job in jobs:
@@ -154,7 +157,7 @@ class Generation:
         return width <= self.budget.size and states <= self.limits.states and even
 
     def _jobs(self, requests: Sequence[GenerateRequest]) -> deque[_Job]:
-        """Requests by kind, grouped by shared prefix, large groups and long prompts first."""
+        """The jobs of requests by kind, grouped by shared prefix; large groups and long prompts come first."""
         kinds = [self.kind_of(request, 0) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: (kinds[index], requests[index].tokens))
         groups = _groups([self._job(index, requests[index], kinds[index]) for index in order])
@@ -171,8 +174,11 @@ class _Job:
     """A request that is being answered.
 
     Attributes:
-        index: of the request.
-        shared: tokens of its prompt whose states are stored once for all prompts that share them.
+        index: the index of the request.
+        prompt: the tokens of its prompt, (length,).
+        search: its search.
+        kind: the kind of its hypotheses.
+        shared: number of leading tokens of the prompt whose states are stored once for all prompts that share them.
     """
 
     index: int
@@ -184,26 +190,26 @@ class _Job:
 
     @property
     def width(self) -> int:
-        """The most hypotheses that it has."""
+        """Maximum number of its hypotheses."""
         return max(self.request.decoding.beams, self.request.decoding.samples)
 
     @property
     def generated(self) -> int:
-        """The generated tokens of all its hypotheses."""
+        """Number of generated tokens of all its hypotheses."""
         return sum(len(each.tokens) for each in self.search.hypotheses)
 
     @property
     def suffix_length(self) -> int:
-        """The most tokens that each hypothesis stores itself."""
+        """Maximum number of tokens of a hypothesis that are not in the shared prefix."""
         return len(self.prompt) - self.shared + self.request.decoding.max_tokens
 
     @property
     def prefix(self) -> bytes:
-        """The shared tokens."""
+        """The tokens of the shared prefix, as a key."""
         return self.prompt[: self.shared].tobytes()
 
     def entries(self) -> list[Entry]:
-        """Its hypotheses, for prefill."""
+        """Its hypotheses as entries of a decoder."""
         generated = [np.array(each.tokens, np.int32) for each in self.search.hypotheses]
         return [Entry(self.prompt, tokens, self.shared) for tokens in generated]
 
@@ -213,27 +219,27 @@ class _Live(list[_Job]):
 
     @property
     def size(self) -> int:
-        """The most hypotheses that they have."""
+        """Maximum number of hypotheses."""
         return sum(job.width for job in self)
 
     @property
     def hypotheses(self) -> int:
-        """The hypotheses that they have now."""
+        """Current number of hypotheses."""
         return sum(len(job.search.hypotheses) for job in self)
 
     @property
     def divisible(self) -> bool:
-        """Whether there is more than one."""
+        """Whether there is more than one job."""
         return len(self) > 1
 
 
 def prompt_of(request: GenerateRequest) -> Tokens:
-    """The prompt's tokens, (length,)."""
+    """The tokens of a request's prompt, (length,)."""
     return np.frombuffer(request.tokens, dtype=np.int32)
 
 
 def _groups(jobs: Sequence[_Job]) -> list[list[_Job]]:
-    """Group jobs, sorted by the tokens of their prompts, that share more than half of a prefix."""
+    """Groups of jobs, which are sorted by tokens, whose prompts share at least half of the group's prefix."""
     groups = [[job] for job in jobs[:1]]
     for before, job in pairwise(jobs):
         shared = min(common_prefix(before.prompt, job.prompt), groups[-1][0].shared)
@@ -253,13 +259,13 @@ def _of_kind(extensions: Sequence[Extension], jobs: Sequence[_Job], kind: Kind) 
 
 
 def _candidates(logits: torch.Tensor, jobs: Sequence[_Job]) -> dict[int | None, Candidates]:
-    """The best tokens by the logits (N, V) after the hypotheses of all jobs, for each number of them that one needs."""
+    """The candidates after all hypotheses from logits (N, V), for each number of candidates that a job needs."""
     enqueued = {count: _enqueue_best(logits, count) for count in {job.search.candidates for job in jobs}}
     return {count: read() for count, read in enqueued.items()}
 
 
 def _enqueue_best(logits: torch.Tensor, count: int | None) -> Callable[[], Candidates]:
-    """The most likely tokens by logits (N, V), or all tokens; only the function returned waits for the device."""
+    """A function that returns the most likely tokens from logits (N, V), or all; only it waits for the device."""
     total = logits.logsumexp(dim=1, keepdim=True)
     if count is None or count >= logits.shape[1]:
         every = to_host(logits - total)
@@ -269,7 +275,7 @@ def _enqueue_best(logits: torch.Tensor, count: int | None) -> Callable[[], Candi
 
     def read() -> Candidates:
         ids, found = tokens()[:, :-1], logprobs()
-        for row in np.flatnonzero(found[:, -1] == found[:, -2]):  # `topk` may return any of equal ones
+        for row in np.flatnonzero(found[:, -1] == found[:, -2]):  # `topk` may return any of equal logits
             above = found[row, :-1] > found[row, -2]
             equal = (logits[row] - total[row] == best.values[row, -2] - total[row]).nonzero()[:, 0].cpu().numpy()
             ids[row] = np.concatenate([ids[row, above], equal[: (~above).sum()]])
