@@ -180,6 +180,25 @@ def test_a_row_on_a_cached_prefix_has_few_new_tokens_where_wasted_attention_cost
     assert max(new[1:]) == 12
 
 
+def test_a_row_without_a_cached_prefix_may_have_more_new_tokens() -> None:
+    requests = [ScoreRequest.of([1, 2, 3, tail], [1]) for tail in range(20)]
+    (row,) = packed(requests, limit=80, cache_prefixes=True, sizes=RowSizes(after_prefix=12))
+
+    assert len(row.row.tokens) == 23
+
+
+def test_unrelated_sequences_share_a_small_row() -> None:
+    requests = [ScoreRequest.of([token] * 5, [1]) for token in range(6)]
+
+    assert [len(each.row.tokens) for each in packed(requests, sizes=RowSizes(small_row=12))] == [10, 10, 10]
+
+
+def test_the_first_row_caches_what_the_next_one_continues() -> None:
+    requests = [ScoreRequest.of([1, 2, 3, tail, 4, 5], [1]) for tail in range(6, 10)]
+
+    assert [each.row.prefix_length for each in packed(requests, limit=9, cache_prefixes=True)] == [3, 3]
+
+
 def test_unrelated_sequences_share_a_row_with_tree_attention() -> None:
     rng = np.random.default_rng(0)
     unrelated = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(6)]

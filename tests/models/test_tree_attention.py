@@ -13,6 +13,7 @@ from icl_eval.models import ScoreRequest
 from icl_eval.models.causal.blocks import DENSE, Block, TreePlan
 from icl_eval.models.causal.rows import Packing, Row, RowSizes, pack
 from icl_eval.models.causal.tree_attention import (
+    QUERIES,
     Kernel,
     Scores,
     attending,
@@ -24,6 +25,7 @@ from icl_eval.models.causal.tree_attention import (
 )
 
 from .cuda_kernels import emulated
+from .test_network import Exponentials
 
 TEXTS = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=14), min_size=1, max_size=20)
 
@@ -60,17 +62,21 @@ def test_blocks_show_every_token_its_ancestors_within_the_window_exactly_once(
     texts: list[list[int]], limit: int, dense: int, window: int | None
 ) -> None:
     for row in rows(texts, limit):
-        seen = np.zeros((len(row.tokens) - row.prefix_length, len(row.tokens)), int)
-        started = np.zeros(len(seen), bool)
-        plan = TreePlan(row.parents, row.prefix_length, dense=dense)
-        for block in plan.blocks(window):
-            seen[block.queries, block.keys] += seen_by(block)
-            assert (started[block.queries] == (not block.includes_queries)).all()
-            started[block.queries] = True
+        check_blocks(row, dense, window)
 
-        expected = ancestors_within(row, window)
-        assert (seen == expected).all()
-        assert (plan.visible(window) == expected).all()
+
+def check_blocks(row: Row, dense: int, window: int | None) -> None:
+    seen = np.zeros((len(row.tokens) - row.prefix_length, len(row.tokens)), int)
+    started = np.zeros(len(seen), bool)
+    plan = TreePlan(row.parents, row.prefix_length, dense=dense)
+    for block in plan.blocks(window):
+        seen[block.queries, block.keys] += seen_by(block)
+        assert (started[block.queries] == (not block.includes_queries)).all()
+        started[block.queries] = True
+
+    expected = ancestors_within(row, window)
+    assert (seen == expected).all()
+    assert (plan.visible(window) == expected).all()
 
 
 SCORES = st.builds(
@@ -90,25 +96,65 @@ def test_every_kernel_equals_attention_behind_a_mask(
     with emulated():
         for row in rows(texts, limit=12):
             torch.manual_seed(len(texts))
-            query = torch.randn(1, 4, len(row.tokens) - row.prefix_length, 8)
-            key, value = torch.randn(2, 1, 4 // shared, len(row.tokens), 8)
-            sees = torch.from_numpy(ancestors_within(row, scores.window) > 0)
-            products = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) * (scores.scaling or 8**-0.5)
-            if scores.softcap:
-                products = scores.softcap * torch.tanh(products / scores.softcap)
-            weights = products.masked_fill(~sees, -torch.inf).exp()
-            total = weights.sum(dim=-1, keepdim=True)
-            if scores.sinks is not None:
-                total = total + scores.sinks.exp()[:, None, None]
-            expected = weights / total @ value.repeat_interleave(shared, dim=1)
+            check_kernels(row, dense, shared, scores)
 
-            for kernel in (flash_blocks, plain_blocks, flash_sequences, efficient_sequences):
-                if scores.softcap and kernel is not plain_blocks:
-                    with pytest.raises(ValueError, match="does not support soft caps"):
-                        run(query, key, value, row, scores, kernel, dense)
-                else:
-                    output = run(query, key, value, row, scores, kernel, dense)
-                    assert (output.transpose(1, 2) - expected).abs().max() < 1e-5
+
+def check_kernels(row: Row, dense: int, shared: int, scores: Scores) -> None:
+    query = torch.randn(1, 4, len(row.tokens) - row.prefix_length, 8)
+    key, value = torch.randn(2, 1, 4 // shared, len(row.tokens), 8)
+    sees = torch.from_numpy(ancestors_within(row, scores.window) > 0)
+    products = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) * (scores.scaling or 8**-0.5)
+    if scores.softcap:
+        products = scores.softcap * torch.tanh(products / scores.softcap)
+    weights = products.masked_fill(~sees, -torch.inf).exp()
+    total = weights.sum(dim=-1, keepdim=True)
+    if scores.sinks is not None:
+        total = total + scores.sinks.exp()[:, None, None]
+    expected = weights / total @ value.repeat_interleave(shared, dim=1)
+
+    for kernel in (flash_blocks, plain_blocks, flash_sequences, efficient_sequences):
+        if scores.softcap and kernel is not plain_blocks:
+            with pytest.raises(ValueError, match="does not support soft caps"):
+                run(query, key, value, row, scores, kernel, dense)
+        else:
+            output = run(query, key, value, row, scores, kernel, dense)
+            assert (output.transpose(1, 2) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("prefix_length", [0, 40])
+@pytest.mark.parametrize(("dense", "window"), [(4, None), (4, 270), (1000, None), (1000, 270)])
+def test_branches_of_more_tokens_than_are_computed_at_once(dense: int, window: int | None, prefix_length: int) -> None:
+    trunk, size = 40, QUERIES + 44
+    ends = [trunk + size, trunk + 2 * size]
+    parents = np.array([*range(-1, ends[0] - 1), trunk - 1, *range(ends[0], ends[1] - 1)], np.int32)
+    row = Row(np.zeros(ends[1], np.int32), parents, np.array(ends, np.int32) - 1, np.zeros(2, np.int32), prefix_length)
+    torch.manual_seed(0)
+
+    check_blocks(row, dense, window)
+    with emulated():
+        check_kernels(row, dense, 2, Scores(window=window))
+
+
+def test_matrix_products_hold_the_scores_of_few_queries_and_of_no_later_keys() -> None:
+    length = 2 * QUERIES + 8
+    states, plan = torch.zeros(1, 1, length, 4), TreePlan(np.arange(-1, length - 1, dtype=np.int32), 0)
+
+    with Exponentials() as found:
+        plain_blocks(plan, Scores(), states, states, states)
+
+    assert found.sizes == [QUERIES * QUERIES, QUERIES * 2 * QUERIES, 8 * length]
+
+
+def test_adjacent_segments_share_a_block_of_at_most_so_many_tokens() -> None:
+    parents = np.array([*range(-1, 9), 9, 10, 11, 9, 13, 14, 9, 16, 17], np.int32)  # three branches of three tokens
+
+    def found(dense: int) -> list[tuple[int, int]]:
+        blocks = TreePlan(parents, 0, dense=dense).blocks()
+        return [(block.queries.start, block.queries.stop) for block in blocks if block.includes_queries]
+
+    assert found(19) == [(0, 19)]
+    assert found(18) == found(6) == [(0, 13), (13, 19)]  # the first branch goes on in the trunk's block
+    assert found(5) == [(0, 13), (13, 16), (16, 19)]
 
 
 def test_a_long_trunk_and_what_branches_off_it_need_three_calls() -> None:

@@ -142,6 +142,16 @@ def test_a_path_without_text_files_is_one_sentence(tmp_path: Path) -> None:
         text_files([tmp_path])
 
 
+def test_a_part_repeats_few_words_more_than_it_must(tmp_path: Path) -> None:
+    file, block = tmp_path / "corpus.txt", MAX_REPEATED
+    file.write_text("a b c d e f " * (block // 6))
+    first, *others = (each.text for each in passages([file], "text", 12, block=block))
+
+    assert len(first) == block
+    assert others
+    assert max(map(len, others)) <= block + 16 * 13
+
+
 def test_a_text_without_spaces_is_read_in_linear_time(tmp_path: Path) -> None:
     file, block = tmp_path / "corpus.txt", MAX_REPEATED // 4
     file.write_text("x" * 10 * MAX_REPEATED + " one two three")
