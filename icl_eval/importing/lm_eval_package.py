@@ -132,7 +132,8 @@ def _record(task: Any, doc: Mapping[str, Any], number: int, kind: str, fewshot: 
     if isinstance(query, int):  # options are contexts, which are followed by the target
         return {"id": str(number), "contexts": choices, "ending": str(target), "gold": query}
     record["choices"] = choices
-    record["gold"] = choices.index(target) if isinstance(target, str) else target
+    gold = choices.index(target) if isinstance(target, str) else target
+    record["gold"] = int(gold) if isinstance(gold, bool) else gold
     return record
 
 

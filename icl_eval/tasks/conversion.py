@@ -14,7 +14,8 @@ from icl_eval.prompts import sandbox
 from icl_eval.tasks.definition import TaskDefinition
 from icl_eval.tasks.example import Example, are_grades, fingerprint
 
-_INDEX = re.compile(r"-?[0-9]{1,9}")
+_INDEX = re.compile(r"0|-?[1-9][0-9]{0,8}")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")  # a name of a label that is a number
 
 
 class MissingFieldError(DataError):
@@ -197,7 +198,12 @@ def _gold(definition: TaskDefinition, value: Any, options: Sequence[str]) -> tup
         return (_gold_index(definition, value, len(options)),)
     if not value:
         raise DataError("no option is marked as right")
-    return tuple(_gold_index(definition, each, len(options)) for each in value)
+    indices = tuple(_gold_index(definition, each, len(options)) for each in value)
+    if len(set(indices)) < len(indices):
+        raise DataError(
+            f"{value!r} has a label twice; marks for each option must be a mapping, as in {{'Paris': 1, 'Rome': 0}}"
+        )
+    return indices
 
 
 def _grades(marks: Mapping[Any, Any], options: Sequence[str]) -> tuple[float, ...]:
@@ -219,7 +225,14 @@ def _grades(marks: Mapping[Any, Any], options: Sequence[str]) -> tuple[float, ..
 
 def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:
     names = (definition.gold and definition.gold.names) or ()
-    index = _stated_index(value, names)
+    if isinstance(value, bool) and not names and definition.answer == "choice":
+        raise DataError(
+            f"the label is {str(value).lower()}, but which option does that mean? List the names in the order of the "
+            'options, as in `gold.names: ["false", "true"]`'
+        )
+    index = _index_of_name(value, names)
+    if index is None:
+        index = _stated_index(value, names)
     if index is None:
         known = names or map(str, range(options))
         advice = "" if names else "; if labels have names, list them in the order of the options: `gold.names`"
@@ -231,14 +244,27 @@ def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:
     return index
 
 
+def _index_of_name(value: Any, names: Sequence[str]) -> int | None:
+    """The index of the name that a label equals: numbers by value, truth values regardless of letter case."""
+    if isinstance(value, bool):
+        matches = [name.casefold() == str(value).casefold() for name in names]
+    elif isinstance(value, int | float):
+        matches = [_NUMBER.fullmatch(name) is not None and float(name) == value for name in names]
+    else:
+        matches = [name == str(value) for name in names]
+    return matches.index(True) if value is not None and any(matches) else None
+
+
 def _stated_index(value: Any, names: Sequence[str]) -> int | None:
-    """The index for a label that is a name, a number or a boolean; -1 for a missing label, as in many data sets."""
-    if names:
-        name = str(value).lower() if isinstance(value, bool) else str(value)
-        if name in names:
-            return names.index(name)
-    if value is None:
+    """The index for a label that is none of the names but a number; -1 for a missing label, as in many data sets.
+
+    If a name is a number, other numbers are not indices. A truth value is an index only without names.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return -1
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return int(value)
-    return int(value) if _INDEX.fullmatch(str(value)) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if names and isinstance(value, bool):
+        return None
+    index = int(value) if isinstance(value, int) or _INDEX.fullmatch(str(value)) else None
+    return index if index == -1 or not any(map(_NUMBER.fullmatch, names)) else None

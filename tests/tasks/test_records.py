@@ -82,9 +82,9 @@ def test_field_whose_name_has_a_dot_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("label", "index"),
-    [("no", 0), ("yes", 1), (0, 0), (1, 1), ("0", 0), ("1", 1), (False, 0), (True, 1)],
+    [("no", 0), ("yes", 1), (0, 0), (1, 1), (1.0, 1), ("0", 0), ("1", 1)],
 )
-def test_label_is_a_name_a_number_or_a_truth_value(label: Any, index: int) -> None:
+def test_label_is_a_name_or_an_index(label: Any, index: int) -> None:
     assert gold(label) == (index,)
 
 
@@ -93,6 +93,61 @@ def test_name_of_an_option_comes_before_its_number(label: Any, index: int) -> No
     names = ["true", "false"] if isinstance(label, bool | str) else ["1", "0"]
 
     assert gold(label, gold={"field": "label", "names": names}) == (index,)
+
+
+@pytest.mark.parametrize("names", [["True", "False"], ["TRUE", "FALSE"], ["true", "false"]])
+@pytest.mark.parametrize(("label", "index"), [(True, 0), (False, 1)])
+def test_truth_value_equals_a_name_regardless_of_letter_case(label: bool, index: int, names: list[str]) -> None:
+    assert gold(label, gold={"field": "label", "names": names}) == (index,)
+
+
+@pytest.mark.parametrize("names", [["yes", "no"], ["1", "0"], ["true", "no"]])
+def test_truth_value_that_no_name_equals_is_an_error(names: list[str]) -> None:
+    assert "no label is named 'False'; choose from " in failure(
+        [{"text": "t", "label": False}], gold={"field": "label", "names": names}
+    )
+
+
+@pytest.mark.parametrize("label", [True, [False, True]])
+def test_truth_value_without_names_does_not_choose_an_option(label: Any) -> None:
+    assert "which option does that mean? List the names in the order" in failure(
+        [{"text": "t", "label": label}], gold={"field": "label"}
+    )
+
+
+STARS = {"options": ["bad", "fair", "good"], "gold": {"field": "label", "names": ["1", "2", "3"]}}
+
+
+@pytest.mark.parametrize(("label", "index"), [(1, 0), (1.0, 0), ("1", 0), (2.0, 1), (3, 2), (3.0, 2), ([1.0, 3], None)])
+def test_number_equals_the_name_with_its_value(label: Any, index: int | None) -> None:
+    assert gold(label, **STARS) == ((index,) if index is not None else (0, 2))
+
+
+@pytest.mark.parametrize("label", [1, 1.0, "1.0"])
+def test_names_may_be_decimal_numbers(label: Any) -> None:
+    assert gold(label, options=["bad", "good"], gold={"field": "label", "names": ["1.0", "2.0"]}) == (0,)
+
+
+@pytest.mark.parametrize("label", [0, 0.0, "0", "01", "1.0", 4, 1.5, True, "-2", "x"])
+def test_numbers_are_no_indices_if_names_are_numbers(label: Any) -> None:
+    assert f"no label is named '{label}'; " in failure([{"text": "t", "label": label}], **STARS)
+
+
+@pytest.mark.parametrize("label", ["01", "00", "1.0"])
+def test_text_with_another_form_of_a_number_is_no_index(label: str) -> None:
+    assert f"no label is named '{label}'; choose from no, yes" in failure([{"text": "t", "label": label}])
+
+
+@pytest.mark.parametrize("label", [None, math.nan])
+def test_missing_label_equals_no_name(label: float | None) -> None:
+    names = {"field": "label", "names": ["None", "nan"]}
+
+    assert failure([{"text": "t", "label": label}], gold=names).split(": ")[-1].startswith("the record has no label")
+
+
+@pytest.mark.parametrize("label", [[1, 0, 0], [0, 0], ["no", 0]])
+def test_list_that_marks_each_option_is_an_error(label: Any) -> None:
+    assert "has a label twice; " in failure([{"text": "t", "label": label}])
 
 
 def test_several_options_may_be_right() -> None:
