@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from icl_eval.config import PLL
@@ -132,24 +134,14 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     from icl_eval.models.loading.precision import type_named
     from icl_eval.models.meta_model import MetaModel
 
-    if is_endpoint(name):
-        raise ModelError(
-            f"{name!r} is an endpoint, whose configuration is not available: give the name or directory of the model"
-        )
     models: Any = AutoModelForCausalLM
-    location = resolve(name, model_config.revision)
     target = torch.device(load_config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    with explaining_errors(f"{name!r} cannot be planned", load_config):
+    with _configured(name, "planned", model_config, load_config) as (location, config):
         tokenizer = tokenizer_of(location, model_config, load_config)
-        config = configuration(
-            location, {"revision": model_config.revision, "trust_remote_code": load_config.trust_remote_code}
-        )
         if family_of(name, config) != "causal":
             raise ModelError(f"a plan needs a causal language model, and {name!r} is a {config.model_type} model")
         kind = type_named(_dtype(name, model_config), target)
@@ -171,26 +163,38 @@ def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConf
         ModelError: one of them cannot be read; the message says why.
     """
     import torch
-    from transformers.utils import logging
 
     from icl_eval.models.meta_model import TextReader
 
-    if is_endpoint(name):
-        raise ModelError(
-            f"{name!r} is an endpoint, whose configuration is not available: name the model that it serves"
-        )
-    location = resolve(name, model_config.revision)
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    with explaining_errors(f"{name!r} cannot be read", load_config):
-        config = configuration(
-            location, {"revision": model_config.revision, "trust_remote_code": load_config.trust_remote_code}
-        )
+    with _configured(name, "read", model_config, load_config) as (location, config):
         if (family := family_of(name, config)) == "causal":
             return load_meta_model(name, model_config, load_config)
         tokenizer = tokenizer_of(location, model_config, load_config)
         with torch.device("meta"):
             model = loader_of(family).from_config(config, trust_remote_code=load_config.trust_remote_code)
         return TextReader(model, tokenizer, name, family, bos=model_config.bos, window=model_config.max_length)
+
+
+@contextmanager
+def _configured(
+    name: str, purpose: str, model_config: ModelConfig, load_config: LoadConfig
+) -> Iterator[tuple[str, Any]]:
+    """The location and the configuration of a model; errors in the block say that it cannot be `purpose`.
+
+    Raises:
+        ModelError: the model is served, its configuration cannot be read, or the block raised an error.
+    """
+    from transformers.utils import logging
+
+    if is_endpoint(name):
+        raise ModelError(
+            f"{name!r} is an endpoint, whose configuration is not available: give the name or directory of the model"
+        )
+    location = resolve(name, model_config.revision)
+    shared = {"revision": model_config.revision, "trust_remote_code": load_config.trust_remote_code}
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    with explaining_errors(f"{name!r} cannot be {purpose}", load_config):
+        yield location, configuration(location, shared)
 
 
 def wrap_model(
