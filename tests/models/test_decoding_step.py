@@ -86,12 +86,27 @@ def test_hypotheses_that_leave_stay_in_their_slots_for_a_while(monkeypatch: pyte
     lm = recording(monkeypatch, once)
     prompts = [[token, token + 1] for token in range(3, 11)]
 
-    write(lm, prompts, *(Decoding(4 + (index > 1), FREE) for index in range(8)))
+    write(lm, prompts, *(Decoding(8 + (index > 1), FREE) for index in range(8)))
     together = len(recorded)
-    write(lm, prompts, *(Decoding(4 + 2 * (index > 3), FREE) for index in range(8)))
+    write(lm, prompts, *(Decoding(8 + 8 * (index > 3), FREE) for index in range(8)))
 
     assert together == 1  # two of eight leave
-    assert len(recorded) == 3  # four of eight leave, and the second step of the others is recorded
+    assert len(recorded) == 3  # four of eight leave, and a later step of the others is recorded
+
+
+def test_steps_are_recorded_only_once_they_have_been_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hypotheses that soon leave, recording would take longer than it saves."""
+    recorded: list[Compute] = []
+
+    def once(compute: Compute) -> Compute:
+        recorded.append(compute)
+        return compute
+
+    lm = recording(monkeypatch, once)
+
+    write(lm, [[3, 4], [4, 5], [5, 6]], *(Decoding(3 * index + 3, FREE) for index in range(3)))
+
+    assert recorded == []
 
 
 def failing(_: Compute) -> Compute:
@@ -133,53 +148,90 @@ def test_steps_that_cannot_be_recorded_are_computed_one_by_one(
 
 
 class Cuda:
-    """The current GPU and stream as `torch` keeps them, whose graphs fail when they end; only one GPU is current."""
+    """What `torch` keeps of GPUs: the current one and its stream, what waiting does, and where graphs were recorded."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.current = ["gpu 0", "its usual stream"]
+        self.waiting = "default"
         self.recorded_on: list[list[str]] = []
+        for name in ("device", "stream", "get_sync_debug_mode", "set_sync_debug_mode"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
 
     @contextmanager
     def device(self, device: str) -> Iterator[None]:
-        before, self.current = self.current, [device, "its usual stream"]
-        yield from self._then(before)
+        with self.then([device, "its usual stream"]):
+            yield
 
     @contextmanager
     def stream(self, stream: str) -> Iterator[None]:
-        before, self.current = self.current, [self.current[0], stream]
-        yield from self._then(before)
+        with self.then([self.current[0], stream]):
+            yield
 
-    def _then(self, before: list[str]) -> Iterator[None]:
+    @contextmanager
+    def then(self, current: list[str]) -> Iterator[None]:
+        before, self.current = self.current, current
         try:
             yield
         finally:
             self.current = before
 
-    @contextmanager
-    def graph(self, _: object, stream: str) -> Iterator[None]:
-        self.current = [self.current[0], stream]
+    def get_sync_debug_mode(self) -> str:
+        return self.waiting
+
+    def set_sync_debug_mode(self, mode: str) -> None:
+        self.waiting = mode
+
+    def capture_begin(self) -> None:
         self.recorded_on.append(self.current)
-        yield
+
+    def capture_end(self) -> None:
         raise RuntimeError("the graph cannot be finished")
+
+    def wait(self) -> None:
+        if self.waiting == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
 
 
 def test_a_graph_is_recorded_on_the_gpu_of_the_model_and_leaves_the_current_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`torch` itself restores neither if a graph cannot be finished."""
-    cuda = Cuda()
-    for name in ("device", "stream", "graph"):
-        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: cuda.current[1])
+    cuda = Cuda(monkeypatch)
     record: Any = cuda_graphs("gpu 1")  # type: ignore[arg-type]
 
     with pytest.raises(RuntimeError, match="the graph cannot be finished"):
         record(lambda: torch.zeros(1))
 
     assert cuda.recorded_on == [["gpu 1", "a stream of gpu 1"]]
-    assert cuda.current == ["gpu 0", "its usual stream"]
+    assert (cuda.current, cuda.waiting) == (["gpu 0", "its usual stream"], "default")
+
+
+def test_a_step_that_waits_for_the_gpu_is_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a recording that fails, the allocator of `torch` can never free memory again."""
+    cuda = Cuda(monkeypatch)
+    record: Any = cuda_graphs("gpu 1")  # type: ignore[arg-type]
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="called a synchronizing CUDA operation"):
+            record(cuda.wait)
+
+    assert cuda.recorded_on == []
+    assert cuda.waiting == "default"
+
+
+def test_a_full_gpu_is_reported_as_such_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is halving the batch that helps then, although the graph cannot be finished either."""
+    cuda = Cuda(monkeypatch)
+    record: Any = cuda_graphs("gpu 1")  # type: ignore[arg-type]
+
+    def full_when_recorded() -> None:
+        if cuda.recorded_on:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        record(full_when_recorded)
 
 
 def test_a_device_that_is_full_while_a_step_is_recorded_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +242,7 @@ def test_a_device_that_is_full_while_a_step_is_recorded_halves_the_batch(monkeyp
             raise full.pop()
         return compute
 
-    prompts, decoding = prompts_of(5)[:4], Decoding(5, FREE)
+    prompts, decoding = prompts_of(5)[:4], Decoding(12, FREE)
     expected = write(causal(sharp("llama")), prompts, decoding)
     lm = recording(monkeypatch, once)
     before = lm.generation.budget.size

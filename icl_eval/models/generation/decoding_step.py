@@ -9,7 +9,8 @@ replayed with new numbers in the same memory.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -24,28 +25,41 @@ States = Sequence[Sequence[torch.Tensor]]  # keys and values of every layer, (ro
 Compute = Callable[[], torch.Tensor]
 Record = Callable[[Compute], Compute]
 
+LAUNCHED = 4  # steps before one is recorded: recording takes about as long as launching these
 REPLAYED = 1e-3  # maximum difference between logits of a replay and a step, relative to differences between tokens
 
 
 def cuda_graphs(device: torch.device) -> Record:
     """A function that records computations on a GPU as CUDA graphs; a replay writes to the same output tensor.
 
-    A graph that fails leaves its stream and GPU selected, so the previous ones are selected again.
+    The first computation is first run in a mode in which `torch` raises an error instead of waiting for a GPU, because
+    after a recording that fails, its memory allocator can no longer free memory.
 
     Raises:
         RuntimeError: raised while recording, if a computation waits for the device or cannot be part of a graph.
     """
     # the stream that `torch` selects may belong to another GPU, on which nothing would be recorded
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    never_waits = False
 
     def record(compute: Compute) -> Compute:
+        nonlocal never_waits
+        if not never_waits:
+            with _refusing_to_wait():
+                compute()
+            never_waits = True
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(device),
-            torch.cuda.stream(torch.cuda.current_stream(device)),
-            torch.cuda.graph(graph, stream=stream),
-        ):
-            output = compute()
+        # `torch.cuda.graph` would also collect garbage and return the free memory of the process to the GPU
+        torch.cuda.synchronize(device)
+        with torch.cuda.device(device), torch.cuda.stream(stream):
+            graph.capture_begin()
+            try:
+                output = compute()
+            except BaseException:
+                with suppress(RuntimeError):  # it may fail only because of the first error
+                    graph.capture_end()
+                raise
+            graph.capture_end()
 
         def replay() -> torch.Tensor:
             graph.replay()
@@ -54,6 +68,16 @@ def cuda_graphs(device: torch.device) -> Record:
         return replay
 
     return record
+
+
+@contextmanager
+def _refusing_to_wait() -> Iterator[None]:
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 class Recorder:
@@ -67,11 +91,13 @@ class Recorder:
         self.works = True
         self._record, self._is_checked = record, False
 
-    def recorded(self, compute: Compute) -> Compute:
-        """A replay of `compute`, or `compute` itself if it cannot be recorded.
+    def recorded(self, compute: Compute) -> Compute | None:
+        """A replay of `compute`; None if it cannot be recorded, and for all later computations then.
 
-        The first replay is compared with `compute`, which must give the same result when it is called twice.
+        The first replay is compared with `compute`, which must give the same result when it is called several times.
         """
+        if not self.works:
+            return None
         try:
             replay = self._record(compute)
             if not self._is_checked:
@@ -86,7 +112,7 @@ class Recorder:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             sentence = f"a step cannot be recorded as a CUDA graph ({reason}), so the model generates more slowly"
             warnings.warn(sentence, RuntimeWarning, stacklevel=2)
-            return compute
+            return None
         self._is_checked = True
         return replay
 
@@ -132,18 +158,16 @@ class DecodingStep:
         self._used = used
 
     def logits(self, compute: Compute, recorder: Recorder | None) -> torch.Tensor:
-        """The result of `compute`, in which layers call this step; recorded when this is called for the second time."""
+        """The result of `compute`, in which layers call this step; recorded after the first few calls."""
 
         def run() -> torch.Tensor:
             self._masks.clear()
             return compute()
 
         self._runs += 1
-        if recorder is None or not recorder.works or self._runs == 1:
-            return run()
-        if self._replay is None:
+        if recorder is not None and self._replay is None and self._runs > LAUNCHED:
             self._replay = recorder.recorded(run)
-        return self._replay().clone()  # the next replay overwrites it
+        return run() if self._replay is None else self._replay().clone()  # the next replay overwrites it
 
     def __call__(
         self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
