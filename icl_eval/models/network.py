@@ -316,18 +316,21 @@ def bytes_per_token(model: Any) -> int:
     return BYTES_PER_ACTIVATION * int(model.config.get_text_config().hidden_size) * int(model.dtype.itemsize)
 
 
-def state_budget(model: Any, device: torch.device, least: int) -> int:
+def state_budget(model: Any, device: torch.device, least: int, state_bytes: int = 0) -> int:
     """Number of tokens whose keys and values fit half of the free memory of the fullest device.
 
     Args:
         model: the model; if its layers are on several devices, each is assumed to hold the states of all layers.
         device: the device of the input tokens.
         least: the minimum, such as the tokens of one window.
+        state_bytes: memory of the keys and values of a token, in bytes; if not known, that of the configuration.
     """
-    config = model.config.get_text_config()
-    heads = int(config.num_attention_heads) if hasattr(config, "num_attention_heads") else 1
-    shared = heads // int(getattr(config, "num_key_value_heads", None) or heads) or 1
-    state_bytes = 2 * int(config.num_hidden_layers) * int(config.hidden_size) * int(model.dtype.itemsize) // shared
+    if not state_bytes:
+        config = model.config.get_text_config()
+        heads = int(getattr(config, "num_attention_heads", None) or 1)
+        width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+        key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        state_bytes = 2 * int(config.num_hidden_layers) * key_heads * width * int(model.dtype.itemsize)
     return max(least, _free(model, device) // 2 // state_bytes)
 
 
@@ -347,5 +350,11 @@ def _free(model: Any, device: torch.device) -> int:
     """Free memory of the fullest device, in bytes."""
     if device.type == "cuda":
         devices = {device, *(each.device for each in model.parameters() if each.is_cuda)}
-        return min(torch.cuda.mem_get_info(each)[0] for each in devices)
+        return min(map(_free_of_gpu, devices))
     return int(psutil.virtual_memory().available)
+
+
+def _free_of_gpu(device: torch.device) -> int:
+    """Free memory of a GPU in bytes, including what `torch` has kept to use it again."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, wrap_model
 from icl_eval.models.causal.model import CausalLM
@@ -182,6 +184,31 @@ def test_what_is_cached_or_reserved_changes_nothing(shared: int) -> None:
     for answer, other in zip(answers, write(uncached, prompts, decoding), strict=True):
         assert (answer.texts, answer.tokens, answer.finished) == (other.texts, other.tokens, other.finished)
         assert answer.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+class Growth(TorchFunctionMode):
+    """How many of the states that were padded before are still in memory, whenever one is padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: list[int] = []
+        self.before: list[weakref.ref[torch.Tensor]] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), named: Any = None) -> Any:
+        if function is torch.nn.functional.pad:
+            self.alive.append(sum(each() is not None for each in self.before))
+            self.before.append(weakref.ref(args[0]))
+        return function(*args, **named or {})
+
+
+def test_a_pool_that_grows_is_never_in_memory_twice() -> None:
+    lm = sharp_lm("llama")
+
+    with Growth() as growth:
+        write(lm, [[3, 4], [5]], Decoding(EXTRA_SLOTS + 8, FREE))
+
+    assert len(growth.alive) >= 4  # keys and values of two layers
+    assert max(growth.alive) <= 1
 
 
 @pytest.mark.parametrize(

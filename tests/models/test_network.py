@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from scipy.special import log_softmax
@@ -12,7 +14,14 @@ from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icl_eval.models.network import CACHED_FLOATS, _float32_linear, fuse_activations, gives_float32, token_logprobs
+from icl_eval.models.network import (
+    CACHED_FLOATS,
+    _float32_linear,
+    fuse_activations,
+    gives_float32,
+    state_budget,
+    token_logprobs,
+)
 
 
 def test_logits_are_the_same() -> None:
@@ -117,3 +126,27 @@ def test_a_head_on_a_gpu_is_widened_by_an_old_torch_too(monkeypatch: pytest.Monk
 
     assert found.dtype == torch.float32
     assert torch.equal(found, (hidden.float() @ weight.float().T).as_subclass(OnGpu))
+
+
+def llama(**changes: Any) -> LlamaForCausalLM:
+    config = {"vocab_size": 8, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(**{**config, "num_hidden_layers": 1, **changes}))
+
+
+def test_the_states_of_a_batch_take_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token takes 2 * 3 layers * 2 key heads * 16 numbers of 4 bytes = 768 bytes; heads are wider than 32 / 4."""
+    model = llama(num_hidden_layers=3, num_key_value_heads=2, head_dim=16)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 768 * 1000))
+
+    assert state_budget(model, torch.device("cpu"), 10) == 1000
+    assert state_budget(model, torch.device("cpu"), 10, state_bytes=2 * 768) == 500
+    assert state_budget(model, torch.device("cpu"), 2000) == 2000
+
+
+def test_memory_that_torch_keeps_on_a_gpu_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = llama()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 5000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 4000)
+
+    assert state_budget(model, torch.device("cuda:0"), 1, state_bytes=10) == 100  # half of 1000 + 5000 - 4000

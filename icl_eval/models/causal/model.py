@@ -151,7 +151,9 @@ class CausalLM(LocalModel, RowModel):
             max_length=self.max_shared_length,
             cache_invalid=set(longrope_lengths(self._config)),
             limits=Limits(
-                LOGITS // self.vocabulary, self.budget.size, state_budget(self.model, self.device, self.window)
+                LOGITS // self.vocabulary,
+                self.budget.size,
+                state_budget(self.model, self.device, self.window, self.state_bytes),
             ),
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from icl_eval.models.causal.rows import Row
 from icl_eval.models.causal.tree_attention import attending_as
@@ -104,8 +105,9 @@ class PooledDecoder:
         tokens = np.zeros_like(self._prefix_of)
         tokens[self._slots] = [each.token for each in extensions]
         used = int(self._suffixes.max()) + 1
-        if self._pool.reserve(used, EXTRA_RECORDED_SLOTS if self._records else EXTRA_SLOTS):
-            self._step = None
+        if self._pool.slots < used:
+            self._step = None  # it keeps the states that are replaced
+            self._pool.grow(used + (EXTRA_RECORDED_SLOTS if self._records else EXTRA_SLOTS))
         if self._step is None:
             self._step = DecodingStep(self._pool.shared, self._pool.suffixes, self._prefix_of, self._shared)
         step = self._step
@@ -264,23 +266,20 @@ class _Pool:
 
     def select_suffixes(self, rows: NDArray[np.int64], used: int) -> None:
         """Keep only the states of these suffixes, at most `used` tokens of each."""
-        self.suffixes = _selected(self.suffixes, rows, used)
+        _select(self.suffixes, rows, used)
 
     def select_prefixes(self, rows: NDArray[np.int64], used: int) -> None:
         """Keep only the states of these prefixes, at most `used` tokens of each."""
-        self.shared = _selected(self.shared, rows, used)
+        _select(self.shared, rows, used)
 
     @property
     def slots(self) -> int:
         """Number of tokens of each suffix for which there is memory."""
         return self.suffixes[0][0].shape[2]
 
-    def reserve(self, tokens: int, more: int) -> bool:
-        """Make room for `tokens` tokens of each suffix, and for `more` if the pool has to grow; whether it has."""
-        if self.slots >= tokens:
-            return False
-        self.suffixes = [[_padded(part, tokens + more) for part in pair] for pair in self.suffixes]
-        return True
+    def grow(self, tokens: int) -> None:
+        """Make room for `tokens` tokens of each suffix."""
+        _replace(self.suffixes, lambda states: pad(states, (0, 0, 0, tokens - states.shape[2])))
 
     def copy_suffixes(self, sources: NDArray[np.int64], used: int) -> None:
         """Copy to each slot the states of its source, at most `used` tokens, in the same memory."""
@@ -304,11 +303,14 @@ def _with(states: torch.Tensor, new: torch.Tensor, paths: _Paths) -> torch.Tenso
     return grown
 
 
-def _selected(layers: Sequence[Sequence[torch.Tensor]], rows: NDArray[np.int64], used: int) -> list[list[torch.Tensor]]:
-    """These rows of the states of all layers, at most `used` tokens of each."""
+def _select(layers: Sequence[list[torch.Tensor]], rows: NDArray[np.int64], used: int) -> None:
+    """Keep only these rows of the states of all layers, at most `used` tokens of each."""
     indices = _Indices(rows)
-    return [[part[:, :, :used].index_select(0, indices.on(part.device)) for part in pair] for pair in layers]
+    _replace(layers, lambda states: states[:, :, :used].index_select(0, indices.on(states.device)))
 
 
-def _padded(states: torch.Tensor, tokens: int) -> torch.Tensor:
-    return torch.nn.functional.pad(states, (0, 0, 0, tokens - states.shape[2]))
+def _replace(layers: Sequence[list[torch.Tensor]], change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Replace the states of one layer after another, so that only those of one layer are in memory twice."""
+    for pair in layers:
+        for part, states in enumerate(pair):
+            pair[part] = change(states)
