@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -275,10 +276,12 @@ def test_a_shared_file_system_that_lags_is_waited_for_and_then_named(tmp_path: P
 
     for rank in "01":
         (tmp_path / rank).mkdir()
+    started = time.monotonic()
     with pytest.raises(
         RunError, match=r"answers\.1\.jsonl: the last \d+ bytes of another process's answers cannot be read"
     ):
         together(2, work)
+    assert time.monotonic() - started < 30  # without `patience` it would be twice as long, and more
 
 
 def test_an_error_of_all_is_raised_once() -> None:
