@@ -154,8 +154,9 @@ def test_selections_for_all_queries_take_a_sample_by_seed_of_many_candidates() -
 
         assert [each.seeds_differ for each in pools] == [False, True]
         assert len({tuple(ids(pools[1].draw(QUERIES[0], 3, seed))) for seed in range(4)}) > 1
-        with pytest.raises(DataError, match="11 demonstrations were requested, but there are 10"):
-            pools[1].draw(QUERIES[0], 11, 0)
+        for pool in (pools[1], pools[1].under(protocol)):
+            with pytest.raises(DataError, match="11 demonstrations were requested, but there are 10"):
+                pool.draw(QUERIES[0], 11, 0)
 
 
 def test_a_group_is_compared_by_the_member_that_is_drawn() -> None:

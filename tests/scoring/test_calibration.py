@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.mixture import GaussianMixture
 
 from icl_eval.errors import RunError
-from icl_eval.scoring import CALIBRATIONS, OptionResult
+from icl_eval.scoring import CALIBRATIONS, OptionResult, option_scores
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +42,15 @@ def of(p: Any, domain: Any = None, content_free: Any = ()) -> list[list[OptionRe
 def random_tables(labels: int, examples: int = 40) -> Floats:
     """Probabilities that do not sum to 1, as those of some tokens among a vocabulary."""
     return np.random.default_rng(labels).dirichlet(np.ones(labels + 1), size=examples)[:, :-1]
+
+
+def test_one_example_has_the_scores_of_every_calibration_that_needs_no_other() -> None:
+    (options,) = of([[0.4, 0.1]], domain=[[0.3, 0.2]], content_free=[[0.6, 0.1]])
+    found = option_scores(options)
+
+    for name in ("contextual", "dc-pmi"):
+        assert found[name] == CALIBRATIONS[name]([options]).scores[0].tolist()
+    assert not {"contextual", "dc-pmi"} & set(option_scores(of([[0.4, 0.1]])[0]))
 
 
 def test_contextual_calibration_computed_by_hand() -> None:
