@@ -95,10 +95,10 @@ class Engine:
         for kind in (ScoreRequest, GenerateRequest):
             part = {key: each for key, each in planned.items() if isinstance(each, kind)}
             if not part.keys().isdisjoint(missing):
-                plan = self.model.plan(list(part.values()))
                 accept = partial(self._accept, list(part.items()), known, copies, call)
-                share = self._share(plan.items, [key not in known for key in part])
-                with self._explaining_errors(part, known):
+                with self.model.lock, self._explaining_errors(part, known):
+                    plan = self.model.plan(list(part.values()))
+                    share = self._share(plan.items, [key not in known for key in part])
                     self.tokens += self.model.run(plan, share, accept)
         self._take_others(missing, known, copies)
         return [known[key] for key in keys]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
+from icl_eval.models.locking import COMPUTING
 from icl_eval.models.options import LoadConfig, ModelConfig, is_endpoint
 
 BATCH = 64  # texts, of similar lengths
@@ -24,7 +25,12 @@ def text_encoder(name: str) -> Callable[[Sequence[str]], Vectors]:
     Args:
         name: `tiny`, a directory, a GGUF file, or a name on the Hub.
     """
-    return lambda texts: _loaded(name)(texts)
+
+    def encode(texts: Sequence[str]) -> Vectors:
+        with COMPUTING:
+            return _loaded(name)(texts)
+
+    return encode
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -17,6 +17,7 @@ from icl_eval.errors import ModelError
 from icl_eval.models.chat import ChatTemplate
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
+from icl_eval.models.locking import COMPUTING
 
 CAUSAL, SEQ2SEQ = "causal", "seq2seq"
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
@@ -217,18 +218,17 @@ class LanguageModel(ABC):
             `MaskedLM`. Scores of different kinds are not comparable.
         is_encoder_decoder: whether context and continuation are encoded separately, each with its own window.
         controls: the control tokens. Their names in records are marked, and `encode` takes texts with these marks.
-        noise: how much the log-probability of a token may depend on its batch, in nats; None if it is unknown or has to
-            be measured.
+        noise: how much a token's log-probability may depend on its batch, in nats; None if unknown or to be measured.
         measures_noise: whether the noise has to be measured. If so, a continued run recomputes whole items, including
             requests with known answers, because rounding depends on the other requests of a batch.
-        budget: the maximum number of tokens of a batch, if the model makes batches; the engine plans with the smallest
-            budget of all processes.
+        budget: the maximum number of tokens of a batch, if it makes batches; processes take the smallest.
         parameter_count: number of distinct parameters; stored in the manifest.
         weights: memory of the parameters, in bytes.
         token_bytes: expected memory of each token of a batch while it is computed, in bytes.
         state_bytes: memory of each token of a cached prefix, in bytes.
         vocabulary: number of tokens in the vocabulary.
         device: the device that computes; stored in the manifest.
+        lock: held while the model computes. By default, one thread at a time runs a model.
         scoring_limit: why the model cannot score texts, in one clause; empty if it can.
         gives_moments: whether it answers requests with `moments`.
         prefix_sharing_limit: why requests do not share prefixes, in one clause; empty if they do.
@@ -252,6 +252,7 @@ class LanguageModel(ABC):
     state_bytes: int = 0
     vocabulary: int = 0
     device: Any = "none"
+    lock: ClassVar[AbstractContextManager[Any]] = COMPUTING
     scoring_limit: str = ""
     gives_moments: bool = False
     prefix_sharing_limit: str = ""

@@ -16,6 +16,7 @@ from typing import Any
 from icl_eval.errors import ModelError
 from icl_eval.models.chat import ChatTemplate, TokenizerTemplate
 from icl_eval.models.control_tokens import PLAIN, ControlTokens
+from icl_eval.models.locking import COMPUTING
 from icl_eval.models.protocol import LanguageModel
 
 FIRST = re.compile(r"\s*\S*")
@@ -58,7 +59,8 @@ class TokenizerModel(LanguageModel):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
-        return self._lines(texts)
+        with COMPUTING:
+            return self._lines(texts)
 
     def chat_template(self, arguments: Mapping[str, Any]) -> ChatTemplate:
         """The chat template of the tokenizer, with these arguments.

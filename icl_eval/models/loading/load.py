@@ -23,6 +23,7 @@ from icl_eval.models.loading.checkpoint import (
     weights_digest,
     weights_name,
 )
+from icl_eval.models.locking import COMPUTING
 from icl_eval.models.options import LoadConfig, ModelConfig, check_options, is_endpoint, read_options
 from icl_eval.models.protocol import LanguageModel
 from icl_eval.models.tokenization import tokenizer_digest
@@ -55,6 +56,12 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
     check_options(name, model_config, load_config)
     if is_endpoint(name):
         return _connected(name, model_config, load_config)
+    with COMPUTING:
+        return _loaded(name, model_config, load_config)
+
+
+def _loaded(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
+    """Load a model of `transformers`."""
     from transformers.utils import logging
 
     from icl_eval.models.loading.placement import check_attention, placement_arguments
@@ -140,7 +147,7 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
 
     models: Any = AutoModelForCausalLM
     target = torch.device(load_config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with _configured(name, "planned", model_config, load_config) as (location, config):
+    with COMPUTING, _configured(name, "planned", model_config, load_config) as (location, config):
         tokenizer = tokenizer_of(location, model_config, load_config)
         if family_of(name, config) != "causal":
             raise ModelError(f"a plan needs a causal language model, and {name!r} is a {config.model_type} model")
@@ -166,7 +173,7 @@ def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConf
 
     from icl_eval.models.meta_model import TextReader
 
-    with _configured(name, "read", model_config, load_config) as (location, config):
+    with COMPUTING, _configured(name, "read", model_config, load_config) as (location, config):
         if (family := family_of(name, config)) == "causal":
             return load_meta_model(name, model_config, load_config)
         tokenizer = tokenizer_of(location, model_config, load_config)
@@ -218,9 +225,9 @@ def wrap_model(
         ModelError: the model or its tokenizer cannot be used; the message says why.
     """
     name, digest = name or type(model).__name__, weights_digest(model, tokenizer)
-    return language_model(
-        family_of_model(model), model, tokenizer, name, digest, ModelConfig(bos=bos, max_length=max_length, pll=pll)
-    )
+    config = ModelConfig(bos=bos, max_length=max_length, pll=pll)
+    with COMPUTING:
+        return language_model(family_of_model(model), model, tokenizer, name, digest, config)
 
 
 def _dtype(name: str, model_config: ModelConfig) -> str:

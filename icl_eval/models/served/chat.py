@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ class ChatLM(LanguageModel):
         ModelError: the endpoint does not answer.
     """
 
-    window, fallback = UNLIMITED, 0
+    window, fallback, lock = UNLIMITED, 0, nullcontext()
     scoring_limit = (
         "a chat endpoint gives no log-probabilities of given texts; with --tokenizer, prompts are sent to the "
         "completions endpoint instead"

@@ -11,6 +11,7 @@ import os
 import reprlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError, UnknownName
@@ -47,6 +48,8 @@ class ServedLM(TokenizerModel):
         ModelError: the context length is unknown, or the endpoint returns no log-probabilities of prompts, or shifted
             ones.
     """
+
+    lock = nullcontext()
 
     def __init__(
         self,
