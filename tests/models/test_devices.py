@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from icl_eval.errors import ModelError
 from icl_eval.models.loading import devices
-from icl_eval.models.loading.devices import device_named, gpus_of, local_process
+from icl_eval.models.loading.devices import device_named, gpus_of, local_process, on_one_gpu
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,22 @@ def test_a_process_takes_the_gpu_of_its_number(
 
     with pytest.raises(ModelError, match=f"^--device {expected} cannot be used: so {expected} it was$"):
         device_named(None)
+
+
+@pytest.mark.parametrize(
+    ("names", "processes", "expected"),
+    [
+        (["cuda:0", "cuda:0"], None, True),
+        (["cuda:0", "cuda:0"], 2, False),
+        (["cuda:0", "cuda:1"], None, False),
+        (["cuda:0", "cpu"], None, False),
+        (["cpu", "cpu"], None, False),
+    ],
+)
+def test_a_model_is_on_one_gpu_if_no_part_of_it_is_elsewhere(
+    names: list[str], processes: int | None, expected: bool
+) -> None:
+    tensors = [SimpleNamespace(device=torch.device(name)) for name in names]
+    model = SimpleNamespace(parameters=lambda: tensors[:1], buffers=lambda: tensors[1:], tp_size=processes)
+
+    assert on_one_gpu(model) == expected

@@ -187,6 +187,23 @@ def test_position_biases_are_refused() -> None:
         run(states, states, states, row, Scores(), flash_blocks, position_bias=torch.zeros(1))
 
 
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize(
+    ("kernel", "dtype"),
+    [(flash_sequences, torch.bfloat16), (efficient_sequences, torch.float32), (plain_blocks, torch.float32)],
+)
+def test_no_kernel_waits_for_values_on_the_device(kernel: Kernel, dtype: torch.dtype, window: int | None) -> None:
+    """Tensors on the meta device have no values, so reading one raises an error."""
+    (row,) = rows([[0, 1, 2, 0], [0, 1, 1, 2, 2], [0, 2, 2, 1]], limit=40)
+    query = torch.empty(1, 4, len(row.tokens), 8, dtype=dtype, device="meta")
+    states = torch.empty(1, 2, len(row.tokens), 8, dtype=dtype, device="meta")
+
+    output, logsumexp = kernel(TreePlan(row.parents, 0, dense=2), Scores(window=window), query, states, states)
+
+    assert output.shape == query.shape
+    assert logsumexp.shape == query.shape[:3]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_kernel_that_is_wrong_is_found_by_its_check(dtype: torch.dtype) -> None:
     (row,) = rows([[0, 1, 2, 0], [0, 1, 1, 2, 2], [0, 2, 2, 1]], limit=40)

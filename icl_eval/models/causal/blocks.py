@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.models.causal.rows import depths, segments, visibility
+from icl_eval.models.loading.devices import to_device
 
 DENSE = 256  # tokens up to which a subtree with one mask is faster than separate blocks
 CHUNK = 256  # queries of each mask of a sliding window
@@ -90,7 +91,7 @@ class TreePlan:
         if key not in self._masks:
             mask = torch.zeros(block.visible.shape, dtype=dtype)
             mask.masked_fill_(torch.from_numpy(~block.visible), torch.finfo(dtype).min)
-            self._masks[key] = mask.to(device)
+            self._masks[key] = to_device(mask, device)
         return self._masks[key]
 
     def cached(self, key: Hashable, make: Callable[..., Any], *args: Any) -> Any:
@@ -232,6 +233,7 @@ class Sequences:
         queries: the new tokens of all sequences: a slice if they are consecutive, else their indices (Tq,).
         keys: the tokens that they attend to, among all tokens: a slice or indices (Tk,).
         q_ends, k_ends: (sequences + 1,) int32, the offsets in queries and keys at which sequences begin and end.
+        q_offsets: (2, Tq), the sequence of each query, and its offset in the sequence.
         longest_q, longest_k: number of tokens of the longest sequence.
         causal: whether a query attends to keys up to itself; the last query and the last key are the same token.
         window: number of tokens that a query attends to, including itself; None for all.
@@ -242,6 +244,7 @@ class Sequences:
     keys: torch.Tensor | slice
     q_ends: torch.Tensor
     k_ends: torch.Tensor
+    q_offsets: torch.Tensor
     longest_q: int
     longest_k: int
     causal: bool
@@ -311,16 +314,19 @@ def _sequences(
     sizes = np.array([(len(queries), len(keys)) for queries, keys in pairs])
     ends = np.concatenate([[[0, 0]], sizes.cumsum(axis=0)]).astype(np.int32)
     queries, keys = (_indices(np.concatenate(side), device) for side in zip(*pairs, strict=True))
-    q_ends, k_ends = (torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in ends.T)
+    q_ends, k_ends = (to_device(torch.from_numpy(np.ascontiguousarray(side)), device) for side in ends.T)
+    sequence = np.repeat(np.arange(len(sizes)), sizes[:, 0])
+    offsets = np.stack([sequence, np.arange(len(sequence)) - ends[sequence, 0]])
+    q_offsets = to_device(torch.from_numpy(offsets), device)
     longest_q, longest_k = sizes.max(axis=0).tolist()
-    return Sequences(queries, keys, q_ends, k_ends, longest_q, longest_k, causal, window, includes_queries)
+    return Sequences(queries, keys, q_ends, k_ends, q_offsets, longest_q, longest_k, causal, window, includes_queries)
 
 
 def _indices(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor | slice:
     """The index that selects these tokens from states: a slice if they are consecutive, which needs no copy."""
     if (np.diff(tokens) == 1).all():
         return slice(int(tokens[0]), int(tokens[-1]) + 1)
-    return torch.from_numpy(tokens).to(device)
+    return to_device(torch.from_numpy(tokens), device)
 
 
 def _range(tokens: slice) -> NDArray[np.int64]:

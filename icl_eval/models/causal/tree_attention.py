@@ -362,7 +362,5 @@ def _by_token(scores: torch.Tensor, call: Sequences, tokens: int) -> torch.Tenso
         if scores.shape[1] != tokens:
             raise RuntimeError(f"the kernel returns log-sum-exps of the unknown shape {tuple(scores.shape)}")
         return scores.transpose(0, 1)
-    sizes = call.q_ends.diff().long()
-    which = torch.repeat_interleave(torch.arange(len(sizes), device=scores.device), sizes)
-    inside = torch.arange(tokens, device=scores.device) - call.q_ends[:-1].long()[which]
-    return scores[which, :, inside]
+    sequence, offset = call.q_offsets
+    return scores[sequence, :, offset]

@@ -97,7 +97,9 @@ def queue_depth(model: Any, device: torch.device) -> int:
 
 
 def on_one_gpu(model: Any) -> bool:
-    """Whether all of a model's tensors are on the same GPU."""
+    """Whether all of a model's tensors are on the same GPU, and none on those of other processes."""
+    if getattr(model, "tp_size", None):  # set by `transformers` where processes divide the layers
+        return False
     devices = {each.device for each in (*model.parameters(), *model.buffers())}
     return len(devices) == 1 and devices.pop().type == "cuda"
 
