@@ -20,6 +20,7 @@ import argparse
 import gc
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from icl_eval.engine import Engine  # noqa: E402
-from icl_eval.models import Decoding, GenerateRequest, OutOfMemory, ScoreAnswer, ScoreRequest, common_prefix  # noqa: E402
+from icl_eval.models import Decoding, GenerateRequest, ScoreAnswer, ScoreRequest, common_prefix  # noqa: E402
 from icl_eval.models.causal.model import CausalLM  # noqa: E402
 from icl_eval.models.generation.decoder import Entry  # noqa: E402
 from icl_eval.models.generation.decoding_step import Recorder, cuda_graphs  # noqa: E402
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in bench.header():
         print(line, flush=True)
     for shape in bench.shapes:
-        bench.measure(shape)
+        bench.attempt(shape.name, partial(bench.measure, shape))
     for sentence in (*bench.sentences, *bench.left_out):
         print(sentence, flush=True)
     return int(bool(bench.left_out))
@@ -214,6 +215,8 @@ class Bench:
             torch.cuda.empty_cache()
         differences = self._differences(shape)
         lm = wrapped(shape, self.device, self.dtype)
+        decoder = type(lm.generation.decoders((0, 0))).__name__
+        self._note(f"{shape.name}: attention by {getattr(lm._kernel, '__name__', 'a mask')}, decoded by {decoder}")
         size = self.size if lm.window > 2048 or self.device.type == "cpu" else SMALL_SIZE
         work = Work(size, min(lm.vocabulary, 100_000))
         for name, requests in (("rte", work.rte()), ("curve", work.curve()), ("fixed", work.fixed())):
@@ -222,23 +225,38 @@ class Bench:
             prompts = work.prompts(shared=shared)
             row = partial(self._generation, lm, prompts, beams, differences[name], shared=shared)
             self._row(shape, name, row)
-        if on_one_gpu(lm.model) and lm.caches_prefixes:
-            launched, replayed = (
-                self._step(lm, work, recorder) for recorder in (None, Recorder(cuda_graphs(lm.device)))
-            )
-            self.sentences.append(
-                f"{shape.name}: a step of {size.texts} hypotheses takes {1e3 * launched:.2f} ms, "
-                f"{1e3 * replayed:.2f} ms when it is replayed"
-            )
+        if lm.caches_prefixes:
+            self.attempt(f"{shape.name}, steps", partial(self._steps, shape, lm, work))
 
-    def _row(self, shape: Shape, name: str, measured: Callable[[], str]) -> None:
+    def attempt(self, name: str, work: Callable[[], None]) -> None:
+        """Do a part of the work; one that fails, or for which there is no time left, is reported at the end."""
         if time.monotonic() > self.until:
-            self.left_out.append(f"not measured, for want of time: {shape.name}, {name}")
+            self.left_out.append(f"not measured, for want of time: {name}")
             return
         try:
-            print(f"| {shape.name} | {name} | {measured()} |", flush=True)
-        except (OutOfMemory, torch.OutOfMemoryError) as error:
-            self.left_out.append(f"not measured: {shape.name}, {name}: {str(error).splitlines()[0]}")
+            work()
+        except Exception as error:  # the other parts are worth having whatever it was
+            traceback.print_exc()
+            reason = (str(error).splitlines() or [""])[0]
+            self.left_out.append(f"not measured: {name}: {type(error).__name__}: {reason}")
+
+    def _row(self, shape: Shape, name: str, measured: Callable[[], str]) -> None:
+        self.attempt(f"{shape.name}, {name}", lambda: print(f"| {shape.name} | {name} | {measured()} |", flush=True))
+
+    def _note(self, sentence: str) -> None:
+        """Print a sentence below the table, and at once on stderr, in case the end is never reached."""
+        self.sentences.append(sentence)
+        print(sentence, file=sys.stderr, flush=True)
+
+    def _steps(self, shape: Shape, lm: CausalLM, work: Work) -> None:
+        launched = self._step(lm, work, None)
+        sentence = f"{shape.name}: a step of {work.size.texts} hypotheses takes {1e3 * launched:.2f} ms"
+        if on_one_gpu(lm.model):
+            recorder = Recorder(cuda_graphs(lm.device))
+            replayed = self._step(lm, work, recorder)
+            replay = f"{1e3 * replayed:.2f} ms when it is replayed"
+            sentence += f", {replay if recorder.works else 'and cannot be recorded'}"
+        self._note(sentence)
 
     def _differences(self, shape: Shape) -> dict[str, str]:
         """The largest difference of the narrow model's log-probabilities from those on the CPU.
@@ -271,6 +289,8 @@ class Bench:
         count = self.size.new_tokens if self.device.type == "cuda" else SMALL_SIZE.new_tokens
         requests = [generation(prompt, beams, count) for prompt in prompts]
         theirs = max(self._their_speed(lm.model, prompts, beams, count, batch) for batch in self.batches)
+        if not theirs:
+            raise RuntimeError("`generate` of transformers runs out of memory with every batch size")
         answers: list[Any] = []
         seconds = self._seconds(lambda: answers.extend(Engine(lm).answer(requests)))
         speed = sum(sum(answer.tokens) for answer in answers[: len(prompts)]) / seconds

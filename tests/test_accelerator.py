@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
@@ -73,14 +74,36 @@ def test_a_small_model_with_sliding_windows_is_measured_on_every_path(capsys: py
 
     script["Bench"]("cpu", quick=True).measure(windows)
 
-    check(capsys.readouterr().out, models=1)
+    output = capsys.readouterr()
+    check(output.out, models=1)
+    kernels, steps = output.err.splitlines()
+    assert kernels == f"{windows.name}: attention by flash_blocks, decoded by PooledDecoder"
+    assert re.fullmatch(rf"{windows.name}: a step of \d+ hypotheses takes \d+\.\d\d ms", steps)
+
+
+def test_a_part_that_fails_is_reported_and_the_others_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = runpy.run_path(str(SCRIPT), run_name="accelerator")["Bench"]("cpu", quick=True)
+    done: list[int] = []
+
+    bench.attempt("llama, rte", lambda: 1 / 0)
+    bench.attempt("llama, curve", lambda: done.append(1))
+    bench.until = 0
+    bench.attempt("llama, fixed", lambda: done.append(2))
+
+    assert done == [1]
+    assert bench.left_out == [
+        "not measured: llama, rte: ZeroDivisionError: division by zero",
+        "not measured, for want of time: llama, fixed",
+    ]
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_scaled_down_form_measures_every_path_with_little_installed() -> None:
     done = run("--quick", "--device", "cpu")
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert set(done.stderr.splitlines()) <= set(done.stdout.splitlines())  # repeated below the table
     head, table = done.stdout.split("|---|", 1)
     assert head.startswith("CPU, scaled down; torch")
     check(table.partition("\n")[2], models=3)
