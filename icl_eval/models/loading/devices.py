@@ -83,7 +83,7 @@ def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[Any]]:
 
 
 def queue_depth(model: Any, device: torch.device) -> int:
-    """Number of batches in flight that keeps all devices of a model busy: one for each GPU and one that waits.
+    """Number of batches in flight, so that no device waits for the CPU: one for each GPU and one more.
 
     On a CPU it is 1.
 
