@@ -91,7 +91,7 @@ class Prompt:
             PromptError: the file cannot be read, or the template is invalid.
         """
         try:
-            source = path.read_text(encoding="utf-8")
+            source = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"cannot be read: {error}", path) from error
         return prompt_of(source, path.stem, path)

@@ -37,6 +37,7 @@ HEADER_CHECK = 1000  # number of records in which names of the header are search
 LONGEST_COLUMN_NAME = 100  # characters; longer names are texts, not names of columns
 NAME_THE_COLUMNS = "; if the first line is a record, list the columns in their order in the task file: `data.columns`"
 PATTERN_SECONDS = 2.0  # time limit for matching one line
+csv.field_size_limit(2**31 - 1)  # characters; the default of 131,072 is too few for long documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _read(path: Path, reader: Reader, layout: Layout) -> Iterator[Located]:
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(f"not UTF-8: byte 0x{byte:02x} ({error.reason})", path, _broken_line(path)) from error
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {str(error).strip()}", path) from error
 
 
@@ -189,9 +190,14 @@ def _json_records(path: Path, layout: Layout) -> Iterator[Located]:
         found = content.get("data", content.get("Data", by_name))  # `Data` in TriviaQA, passages by name in DROP
     if not isinstance(found, list) and layout.records is not None:
         raise DataError(f"`records` is {layout.records!r}, which is not an array but {type(found).__name__}", path, 1)
+    named = next((key for key in ("data", "Data") if isinstance(content, dict) and key in content), None)
     if not isinstance(found, list):
+        if named:
+            reason = f"the value of {named!r} is not an array of records but {type(found).__name__}"
+        else:
+            reason = "the array of records is not named 'data'"
         arrays = " or ".join(map(repr, _arrays(content))) or "its dotted path"
-        raise DataError(f"the array of records is not named 'data'; set `data.records` to {arrays}", path, 1)
+        raise DataError(f"{reason}; set `data.records` to {arrays}", path, 1)
     yield from ((None, record) for record in found)
 
 
@@ -247,7 +253,7 @@ def _separated(delimiter: str) -> Reader:
     def read(path: Path, layout: Layout) -> Iterator[Located]:
         with _text(path) as file:
             rows = csv.DictReader(file, layout.columns or None, delimiter=delimiter, strict=True)
-            located = _located_rows(rows, path, "`columns`" if layout.columns else "the header")
+            located = _located_rows(rows, path, "`columns`" if layout.columns else "the header", delimiter)
             first = list(islice(located, HEADER_CHECK))
             if not layout.columns:
                 _check_header(rows.fieldnames or (), [row for _, row in first], path)
@@ -258,16 +264,48 @@ def _separated(delimiter: str) -> Reader:
     return read
 
 
-def _located_rows(rows: csv.DictReader[str], path: Path, names: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows with the numbers of their first lines."""
-    for row in rows:
+def _located_rows(
+    rows: csv.DictReader[str], path: Path, names: str, delimiter: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows with the numbers of their first lines.
+
+    In some TSV files, quotation marks are part of the text; others quote as CSV files do. So it is an error if several
+    lines are one row because of quotation marks, but each has as many columns as a row.
+    """
+    for row in _rows(rows, path):
         if None in row or None in row.values():
             expected = len(rows.fieldnames or ())
             surplus = len(row.get(None) or ())  # csv collects surplus values under None
             found = expected + surplus - sum(value is None for value in row.values())
             message = f"this row does not have as many columns as {names}: {found} instead of {expected}"
             raise DataError(message, path, rows.line_num)
-        yield rows.line_num - sum(value.count("\n") for value in row.values()), row
+        line = rows.line_num - sum(value.count("\n") for value in row.values())
+        if line < rows.line_num and delimiter == "\t" and _are_rows("\t".join(row.values()).split("\n"), len(row)):
+            message = (
+                f"because of quotation marks, lines {line} to {rows.line_num} would be one row, but each is complete; "
+                "write the records as JSON lines or CSV, or remove the quotation marks"
+            )
+            raise DataError(message, path, line)
+        yield line, row
+
+
+def _are_rows(lines: Sequence[str], columns: int) -> bool:
+    return all(line.count("\t") + 1 == columns for line in lines)
+
+
+def _rows(rows: csv.DictReader[str], path: Path) -> Iterator[dict[str | Any, Any]]:
+    """The rows; raises `DataError` with the first line of a row that cannot be read."""
+    line = 1
+    try:
+        if rows.fieldnames is not None:
+            line = rows.line_num + 1
+        for row in rows:
+            yield row
+            line = rows.line_num + 1
+    except csv.Error as error:
+        is_open = str(error) == "unexpected end of data"
+        reason = "a quotation mark in this row is never closed" if is_open else f"this row cannot be read: {error}"
+        raise DataError(reason, path, line) from error
 
 
 def _check_header(names: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> None:

@@ -69,6 +69,11 @@ class LocalSource:
             MissingData: a file does not exist.
             DataError: a file is not valid, or files that are read in parallel have different numbers of records.
         """
+        if not data.local:
+            where = "is on the Hub, not in local files" if data.hub else "does not say where its records are"
+            raise MissingData(
+                f"the task {where}; list a file for each split under the key `data.local`", self.directory
+            )
         if split not in data.local:
             raise UnknownName("local split", split, data.local, self.directory)
         found = self._files(data, split)

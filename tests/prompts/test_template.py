@@ -525,3 +525,11 @@ def test_a_field_of_the_instruction_is_part_of_the_question() -> None:
     )
 
     assert prompt.question_fields == {"passage", "question"}
+
+
+@pytest.mark.parametrize("source", ["Q: {{ text }}", "{% block query %}Q: {{ text }}{% endblock %}"])
+def test_byte_order_mark_is_not_part_of_the_prompt(source: str, tmp_path: Path) -> None:
+    path = tmp_path / "plain.jinja"
+    path.write_bytes(b"\xef\xbb\xbf" + source.encode())
+
+    assert Prompt.from_file(path).query({"text": "x"}, (), 0) == "Q: x"

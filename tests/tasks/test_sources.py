@@ -142,6 +142,37 @@ def test_byte_order_mark_is_not_part_of_the_data(suffix: str, tmp_path: Path) ->
     assert list(read_file(path)) == RECORDS
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_complete_lines_of_a_tsv_file_that_quotation_marks_join_are_an_error(end: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "data.tsv"
+    content = end.join([b"text\tlabel", b"fine\t1", b'"Hello there\t0', b'good bye"\t1', b"x\t0"])
+
+    assert failure(path, content).startswith(
+        f"{path}:3: because of quotation marks, lines 3 to 4 would be one row, but each is complete; write the records"
+    )
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_fields_of_tables_may_be_long(suffix: str, delimiter: str, tmp_path: Path) -> None:
+    text = "word " * 40_000
+    path = written(tmp_path / f"data{suffix}", f"text{delimiter}label\n{text}{delimiter}1\n".encode())
+
+    assert list(read_file(path)) == [{"text": text, "label": "1"}]
+
+
+def test_json_key_data_without_an_array_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+
+    assert failure(path, b'{"data": {"x": 1}}') == (
+        f"{path}:1: the value of 'data' is not an array of records but dict; set `data.records` to its dotted path"
+    )
+
+
+def test_task_without_data_is_told_which_key_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the task does not say where its records are; .* the key `data.local`"):
+        LocalSource(tmp_path).records(Data(), "test")
+
+
 def test_json_object_of_objects_is_its_records(tmp_path: Path) -> None:
     content = json.dumps({record["idx"]: record for record in RECORDS}).encode()
 
@@ -183,7 +214,7 @@ def test_an_array_of_records_in_json_is_named(tmp_path: Path) -> None:
     [
         ("d.jsonl", b"[1]\n", ":1: a record is a JSON object, not list"),
         ("d.json", b'{"a": 1}', ":1: the array of records is not named 'data'; set `data.records` to its"),
-        ("d.json", b'{"data": {"a": 1}}', ":1: the array of records is not named 'data'"),
+        ("d.json", b'{"data": {"a": 1}}', ":1: the value of 'data' is not an array of records but dict"),
         ("d.json", b"[{}, 1]", ": record 2: a record is a JSON object, not int"),
         ("d.jsonl", b'{"a": ' + b"9" * 5000 + b"}", ":1: not readable JSON"),
         ("d.jsonl", b'{"a": ' + b"[" * 200_000 + b"}", ":1: not readable JSON"),
@@ -191,7 +222,7 @@ def test_an_array_of_records_in_json_is_named(tmp_path: Path) -> None:
         ("d.csv", b"a,b\n1,2\n3\n", ":3: this row does not have as many columns as the header: 1 instead of 2"),
         ("d.tsv", b"a\tb\n1\t2\t3\n", ":2: this row does not have as many columns as the header: 3 instead of 2"),
         ("d.csv", b"a,b,a\n1,2,3\n", ":1: two columns are named 'a'"),
-        ("d.csv", b'a,b\n1,"2\n', ": cannot be read: unexpected end of data"),
+        ("d.csv", b'a,b\n1,1\n1,"2\n3,4\n', ":3: a quotation mark in this row is never closed"),
         ("d.parquet", b"PAR1", ": not a parquet file"),
         ("d.parquet", b"PAR1" + b"\0" * 50 + b"PAR1", ": cannot be read: Could not open Parquet"),
         ("d.xml", b"<r><s>1", ": not readable XML: no element found"),
