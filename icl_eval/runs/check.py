@@ -87,7 +87,8 @@ def inspect(
     return (
         f"{counted(len(examples), 'example')}, {counted(len(candidates), 'candidate demonstration')}, "
         f"prompts {', '.join(task.prompts)}{_about_categories(task, examples)}"
-        f"{_about_options(task, examples)}{_about_numbers(task, examples)}{_about_extraction(task, candidates)}"
+        f"{_about_shots(task, most)}{_about_options(task, examples)}{_about_numbers(task, examples)}"
+        f"{_about_extraction(task, candidates)}"
     )
 
 
@@ -95,6 +96,12 @@ def _about_categories(task: Task, examples: Sequence[Example]) -> str:
     """The number of categories, in words; empty if the task has none. Raises `DataError` if there are too many."""
     count = len(categories_of(task, examples))
     return f"; {count} {'category' if count == 1 else 'categories'}" if count else ""
+
+
+def _about_shots(task: Task, most: int) -> str:
+    """A note if there are fewer candidates than the task's default number of demonstrations; otherwise empty."""
+    shots = task.definition.own_shots
+    return f"; note: it has {shots} shots by default, but candidates for {most}" if shots > most else ""
 
 
 def _about_options(task: Task, examples: Sequence[Example]) -> str:

@@ -112,7 +112,7 @@ class Decode(Strict):
     beams: Annotated[StrictInt, Field(ge=1)] = 1
     """Beams of the search; 1 is greedy search."""
 
-    length_penalty: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0.6
+    length_penalty: Annotated[StrictFloat | StrictInt, Field(ge=0, allow_inf_nan=False)] = 0.6
     """Exponent of the length penalty."""
 
     penalty: Literal["gnmt", "power"] = "gnmt"
@@ -121,7 +121,7 @@ class Decode(Strict):
     samples: Annotated[StrictInt, Field(ge=1)] = 1
     """Number of independent samples; more than one needs a temperature above 0."""
 
-    temperature: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0
+    temperature: Annotated[StrictFloat | StrictInt, Field(ge=0, allow_inf_nan=False)] = 0
     """Temperature of sampling; 0 takes the most likely token."""
 
     top_p: Annotated[StrictFloat | StrictInt, Field(gt=0, le=1)] = 1
@@ -291,6 +291,9 @@ class TaskDefinition(Strict):
     @model_validator(mode="after")
     def _gold_names_match_options(self) -> TaskDefinition:
         names = self.gold.names if self.gold else None
+        for name in names or ():
+            if (names or []).count(name) > 1:
+                raise ValueError(f"`gold.names` has {name!r} twice")
         if names and isinstance(self.options, list) and len(names) != len(self.options):
             raise ValueError(
                 f"`gold.names` has {counted(len(names), 'name')} for {counted(len(self.options), 'option')}"

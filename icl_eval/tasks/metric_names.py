@@ -56,7 +56,7 @@ def named_metrics(metrics: Iterable[GivenMetric]) -> tuple[list[Any], dict[str, 
         MetricError: a value is not a metric, or two different functions have the same name.
     """
     names, code = list[Any](), dict[str, Any]()
-    for each in metrics:
+    for each in [metrics] if isinstance(metrics, str | Mapping) else metrics:
         if isinstance(each, str | Mapping):
             names.append(each)
             continue

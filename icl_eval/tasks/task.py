@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from html import escape
@@ -120,10 +120,13 @@ class Task:
         records = {"evaluation": evaluation} | ({} if demonstrations is None else {"demonstrations": demonstrations})
         source = MemorySource({split: list(each) for split, each in records.items()})
         templates = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
+        for template in (each for each in templates.values() if not isinstance(each, str | Prompt)):
+            raise TaskError(f"task {name!r}: `prompt` must be a template, not {type(template).__name__}")
         prompts = {style: p if isinstance(p, Prompt) else prompt_of(p, style) for style, p in templates.items()}
         protocol = {"ids": ids, "select": select, "encoder": encoder, "within": within, "draw": draw, "order": order}
         keys: dict[str, Any] = {"answer": answer, "options": options, "references": references, "decode": decode}
         keys |= {"id": id, "by": by, "cluster": cluster, "group": group, "extract": dict(extract or {})}
+        _check_order(name, "names", names)
         keys |= {"gold": _gold(answer, gold, names), "prompts": [*prompts], "task": name, "metrics": metric_names}
         definition = _definition(keys, protocol, (normalization, domain_premise), [*records][-1])
         return cls(definition, prompts, source=source, code=code)
@@ -349,6 +352,8 @@ def _definition(
         TaskError: a value is not valid.
     """
     options = keys["options"]
+    for key, value in {"options": options, "metrics": keys["metrics"], "ids": protocol["ids"]}.items():
+        _check_order(keys["task"], key, value)
     given = {name: each for name, each in protocol.items() if name not in ("draw", "order") or each is not None}
     normalization, domain_premise = scoring
     try:
@@ -360,6 +365,12 @@ def _definition(
         )
     except ValueError as error:
         raise TaskError(f"task {keys['task']!r}: {first_problem(error)}") from error
+
+
+def _check_order(task: str, key: str, value: Any) -> None:
+    """Raise `TaskError` for a set, because the order of its values differs between processes."""
+    if isinstance(value, Set) and not isinstance(value, KeysView):
+        raise TaskError(f"task {task!r}: `{key}` is a set, which has no order; give a list")
 
 
 def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) -> Gold | None:

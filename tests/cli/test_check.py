@@ -90,9 +90,12 @@ def test_check_accepts_options_with_a_space_if_the_answer_block_adds_none(icl_ev
 
 def test_check_accepts_a_task_with_few_candidate_demonstrations(icl_eval: IclEval) -> None:
     path = Path("data/parity/train.jsonl")
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:1]))
 
-    assert icl_eval("check", "toy/parity", *TOY).out.startswith("ok toy/parity: 8 examples, 2 candidate demonstrations")
+    found = icl_eval("check", "toy/parity", *TOY).out
+
+    assert found.startswith("ok toy/parity: 8 examples, 1 candidate demonstration, prompts")
+    assert found.endswith("; note: it has 2 shots by default, but candidates for 1\n")
 
 
 INVALID = {

@@ -78,6 +78,12 @@ def test_several_prompts_go_by_style() -> None:
         ({"normalization": "length"}, r"task 'sky': `normalization`: Input should be"),
         ({"metrics": []}, r"task 'sky': `metrics`"),
         ({"options": ["no", 3]}, r"task 'sky': `options"),
+        ({"options": {"no", "yes"}}, "task 'sky': `options` is a set, which has no order; give a list"),
+        ({"names": {"a", "b"}}, "task 'sky': `names` is a set"),
+        ({"names": ["a", "a"]}, "task 'sky': .*`gold.names` has 'a' twice"),
+        ({"prompt": None}, "task 'sky': `prompt` must be a template, not NoneType"),
+        ({"prompt": ["{{ text }}"]}, "task 'sky': `prompt` must be a template, not list"),
+        ({"prompt": {"plain": b"{{ text }}"}}, "task 'sky': `prompt` must be a template, not bytes"),
     ],
 )
 def test_mistake_in_the_definition_is_named(keys: dict[str, Any], message: str) -> None:
@@ -95,6 +101,17 @@ def capital(**overrides: Any) -> Task:
     records = [{"country": "France", "city": "Paris"}, {"country": "Bolivia", "city": ["Sucre", "La Paz"]}]
     default = {"evaluation": records, "prompt": "{{ country }}:", "answer": "text", "references": "city"}
     return Task.from_records("capital", **default | overrides)
+
+
+def test_a_metric_may_be_given_by_its_name() -> None:
+    assert sky(metrics="macro_f1").definition.metrics == ["macro_f1"]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("key", ["temperature", "length_penalty"])
+def test_decoding_takes_finite_numbers(key: str, value: float) -> None:
+    with pytest.raises(TaskError, match=f"`decode.{key}`: "):
+        capital(decode={"samples": 3, key: value})
 
 
 def test_references_are_options_that_are_all_right() -> None:
