@@ -118,11 +118,12 @@ class UnknownName(IclEvalError):  # noqa: N818 - it reads as what it says
 def _suggestion(name: str, known: list[str]) -> str:
     """`; did you mean ...?` with the nearest names, else all names if they are few, else nothing."""
     last = _last(name)
+    shown = [each if each and each == each.strip() else repr(each) for each in known]  # makes white space visible
     same = sorted((candidate for candidate in known if _last(candidate) == last), key=len)
     near = list(dict.fromkeys([*same, *_nearest(name.lower(), known, str.lower)])) or _nearest(last, known, _last)
     if near:
-        return f"; did you mean {' or '.join(near[:3])}?"
-    return f"; choose from {', '.join(known)}" if 0 < len(known) <= 12 else ""
+        return f"; did you mean {' or '.join(shown[known.index(each)] for each in near[:3])}?"
+    return f"; choose from {', '.join(shown)}" if 0 < len(known) <= 12 else ""
 
 
 def _nearest(name: str, known: list[str], read_as: Callable[[str], str]) -> list[str]:

@@ -61,6 +61,29 @@ def test_an_unknown_option_is_one_sentence_with_the_nearest_name(call: Callable[
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"fewshot_ids": ["a", "b", "a"]},
+            "`fewshot_ids`: 'a' is listed twice, but a demonstration is shown only once",
+        ),
+        ({"fewshot_ids": ["a"], "select": "knn"}, "`fewshot_ids` lists the demonstrations, so `select` cannot be knn"),
+        ({"decode": "max_tokens=3"}, "`decode`: this must be a mapping, such as {'max_tokens': 8}, not the text"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RunError) as caught:
+        read_run("m", ["t"], options)
+
+    assert str(caught.value).startswith(message)
+
+
+def test_white_space_around_a_suggested_name_is_visible() -> None:
+    assert str(UnknownName("field", "label", ["q", " label"])) == "no field is named 'label'; did you mean ' label'?"
+    assert str(UnknownName("field", "x", ["q ", "label"])) == "no field is named 'x'; choose from label, 'q '"
+
+
+@pytest.mark.parametrize(
     "options",
     [
         *({"shots": value} for value in (1.5, "many", [-1])),

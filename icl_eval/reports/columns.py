@@ -37,7 +37,7 @@ def selected_columns(rows: Sequence[Row], requested: Sequence[str], default: Seq
         UnknownName: there is no column of this name.
     """
     there = columns_of(rows)
-    if ALL in requested:
+    if ALL in requested or ADDED + ALL in requested:
         return there
     are_added = all(name.startswith(ADDED) for name in requested)
     names = [name.removeprefix(ADDED) for name in requested]

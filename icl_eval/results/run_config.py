@@ -17,6 +17,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     StrictBool,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -93,8 +94,12 @@ class RunConfig(ModelConfig):
 
     @field_validator(*LISTS)
     @classmethod
-    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(dict.fromkeys(values))
+    def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        each = tuple(dict.fromkeys(values))
+        if info.field_name == "fewshot_ids" and len(each) < len(values):
+            twice = next(value for value in values if values.count(value) > 1)
+            raise ValueError(f"{twice!r} is listed twice, but a demonstration is shown only once")
+        return each
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -120,6 +125,8 @@ class RunConfig(ModelConfig):
     @classmethod
     def _as_in_the_manifest(cls, decode: Any) -> Any:
         """Sort the options of decoding and make `stop` a list, so that equal decoding is an equal configuration."""
+        if isinstance(decode, str) and decode:
+            raise ValueError(f"this must be a mapping, such as {{'max_tokens': 8}}, not the text {decode!r}")
         if isinstance(decode, Mapping) and isinstance(decode.get("stop"), str):
             decode = {**decode, "stop": [decode["stop"]]}
         return (
@@ -134,6 +141,12 @@ class RunConfig(ModelConfig):
             raise ValueError("`overflow` truncate would cut the beginning of the chat template")
         if self.chat and self.per_shot_loss:
             raise ValueError("`per_shot_loss` does not support chats")
+        return self
+
+    @model_validator(mode="after")
+    def _draws_or_lists_demonstrations(self) -> RunConfig:
+        if self.fewshot_ids and {*self.select} - {"random"}:
+            raise ValueError(f"`fewshot_ids` lists the demonstrations, so `select` cannot be {', '.join(self.select)}")
         return self
 
     @model_validator(mode="after")

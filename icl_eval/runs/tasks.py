@@ -157,7 +157,7 @@ def check_effect(config: RunConfig, most: int) -> None:
         config: of the run.
         most: the largest number of demonstrations in a prompt.
     """
-    needed = {**dict.fromkeys(("draw", "select", "encoder", "fewshot_ids", "labels"), 1), "order": 2}
+    needed = {**dict.fromkeys(("draw", "select", "encoder", "fewshot_ids", "labels", "per_shot_loss"), 1), "order": 2}
     chosen = {name: getattr(config, name) for name in needed}
     if len(config.labels) == 1 and (config.labels == ("gold",) or replaces_options(config.labels[0])):
         chosen["labels"] = ()  # these also change the options of queries
@@ -228,10 +228,12 @@ def _check_labels(task: Task, labels: str, examples: Iterable[Example]) -> None:
 def check_seeds(task: Task, pools: Sequence[Pool | None], config: RunConfig) -> None:
     """Raise `RunError` if there are several seeds, but the run selects the same demonstrations for all of them."""
     draws = any(pool is None or pool.seeds_differ for pool in pools) or any(map(depends_on_seed, config.labels))
-    if config.select and len(config.seeds) > 1 and not draws and not is_sampled(task):
+    chosen = {"select": ",".join(config.select), "draw": config.draw, "fewshot-ids": ",".join(config.fewshot_ids)}
+    option = next((f"--{name} {value}" for name, value in chosen.items() if value), None)
+    if option and len(config.seeds) > 1 and not draws and not is_sampled(task):
         raise RunError(
-            f"{task.name}: --select {','.join(config.select)} selects the same demonstrations for every seed; give one "
-            "seed, since several would count as several draws"
+            f"{task.name}: {option} selects the same demonstrations for every seed; give one seed, since several would "
+            "count as several draws"
         )
 
 

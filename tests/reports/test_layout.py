@@ -115,6 +115,7 @@ def test_all_columns_are_those_of_markdown() -> None:
     )
 
     assert headings.split() == head.replace("|", " ").split()
+    assert render([RTE_32], MANIFEST, view=View(250, ("+all",))) == render([RTE_32], MANIFEST, view=View(250, ("all",)))
 
 
 def test_a_column_that_is_not_there_names_the_nearest() -> None:

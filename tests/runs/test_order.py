@@ -33,6 +33,20 @@ def demonstrations(folder: Path, lm: FakeLM, shots: int, **protocol: Any) -> lis
     return list(json.loads(line)["demonstrations"])
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"draw": "first"}, "--draw first"), ({"fewshot_ids": ["t0", "t3"]}, "--fewshot-ids t0,t3")],
+)
+def test_several_seeds_of_the_same_demonstrations_are_an_error(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(RunError, match=f"order: {words} selects the same demonstrations for every seed; give one seed"):
+        evaluate(FakeLM(), task(), shots=2, seeds=3, **options)
+
+
+def test_losses_of_demonstrations_need_demonstrations() -> None:
+    with pytest.raises(RunError, match="`per_shot_loss` has no effect: it needs 1 or more demonstrations"):
+        evaluate(FakeLM(), task(), shots=0, per_shot_loss=True)
+
+
 def test_reversed_puts_the_first_demonstration_drawn_beside_the_query(tmp_path: Path) -> None:
     drawn = demonstrations(tmp_path / "drawn", FakeLM(), 4)
 
