@@ -71,7 +71,9 @@ def orders(
         **options.read(run_options),
     )
     given = {"model": model, "data": data, "data_dir": data_dir, "include": include, **run_options}
-    write("\n".join(_lines(found, [*_words(given), *(["--draw", found.draw] if found.draw else [])])))
+    (name,) = options.task_names(tasks, task)
+    arguments = ["--task", name, "--shots", str(shots), "--seeds", f"{seed},", *_words(given)]
+    write("\n".join(_lines(found, [*arguments, *(["--draw", found.draw] if found.draw else [])])))
 
 
 def _words(given: Mapping[str, Any]) -> Iterator[str]:
@@ -85,7 +87,7 @@ def _words(given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lines(found: OrderEntropies, given: Sequence[str]) -> list[str]:
-    """A heading, the table, and the command that evaluates the best orders with the given options."""
+    """A heading, the table, and the command that evaluates the best orders with the given arguments."""
     from icl_eval.reports.layout import draw
 
     cells = [
@@ -94,7 +96,6 @@ def _lines(found: OrderEntropies, given: Sequence[str]) -> list[str]:
     ]
     names = ["order", "global entropy", "local entropy", "labels of the probes"]
     best = ",".join(found.best(BEST))
-    command = ["icl-eval", "run", "--task", found.task, "--shots", str(found.shots), "--seeds", f"{found.seed},"]
     return [
         f"{found.task}, prompt {found.prompt}, {counted(found.shots, 'demonstration')}, draw {found.draw or 'by id'}, "
         f"seed {found.seed}: "
@@ -108,7 +109,7 @@ def _lines(found: OrderEntropies, given: Sequence[str]) -> list[str]:
             if len(found.probes) < FEW_PROBES
             else []
         ),
-        f"the best {min(BEST, len(found.orders))}: {shlex.join([*command, *given, '--order', best])}",
+        f"the best {min(BEST, len(found.orders))}: {shlex.join(['icl-eval', 'run', *given, '--order', best])}",
     ]
 
 
