@@ -62,11 +62,10 @@ class RunFolder:
         """
         if (self.path / "manifest.json").is_file():
             before = read_manifest(self.path)
-            if before.claim() != manifest.claim():
-                config = before.config
-                message = (
-                    f"this folder contains a run of {config.model} on {', '.join(config.tasks)} with other options"
-                )
+            old, new = before.claim(), manifest.claim()
+            if others := [f"`{name}`" for name in {**new, **old} if old.get(name) != new.get(name)]:
+                run = f"{before.config.model} on {', '.join(before.config.tasks)}"
+                message = f"this folder contains a run of {run} with other options: {', '.join(others)}"
                 raise RunError(f"{message}; give another --out", self.path)
         for name in ("scores.json", "examples.jsonl", PROMPTS):
             with write_errors(self.path / name):

@@ -130,7 +130,7 @@ def test_another_decoding_is_another_folder() -> None:
 
 def test_a_folder_is_of_one_decoding(tmp_path: Path) -> None:
     measured(tmp_path)
-    with pytest.raises(RunError, match="this folder contains a run of fake on toy with other options"):
+    with pytest.raises(RunError, match="a run of fake on toy with other options: `decode`; give another"):
         measured(tmp_path, {"max_tokens": 3})
 
 
