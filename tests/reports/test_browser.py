@@ -139,6 +139,23 @@ def test_a_link_opens_its_item(browser: Browser, page: Path) -> None:
     assert browser.run("return document.getElementById('shots').value") == "1"
 
 
+def test_the_command_for_a_prompt_quotes_the_id_for_the_shell(browser: Browser, tmp_path: Path) -> None:
+    id = "$(echo one) `echo two` 'three' \\"
+    records = [{"id": id, "n": 1, "label": 0}]
+    task = Task.from_records("toy", evaluation=records, prompt="Q: {{ n }}\nA:", options=NAMES, id="id")
+    result = evaluate(FakeLM(), task, shots=0, out=tmp_path)
+    (tmp_path / "prompts.jsonl").unlink()
+    write_report([result], tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", "#item=0:0")
+    browser.wait("return document.getElementById('detail').textContent.includes('This command prints it')")
+
+    command = browser.run("return document.querySelector('#detail pre').textContent")
+    printed = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.splitlines()[-3:] == ["--id", id, "--prompt"]
+
+
 def test_an_item_shows_the_tokens_of_its_options(browser: Browser, page: Path) -> None:
     browser.open(page, "#shots=1&seed=1&item=2:3")
     browser.wait("return document.querySelectorAll('#detail .tokens').length === 2")

@@ -3,6 +3,7 @@
   const ROW = 28, HEAD = 28, MARGIN = 12, MOST_OPTIONS = 12, MARKS = { 1: "✓", 0: "✗", "-1": "·" };
   const TOKENS = "Below each token is its log-probability in nats; the stronger the colour, the less likely the token.";
   const WORDS = { 1: "right", 0: "wrong", "-1": "not judged alone" };
+  const quoted = text => `'${text.replaceAll("'", `'"'"'`)}'`; // for a shell
   const $ = id => document.getElementById(id);
   const make = (tag, text, cls) => {
     const node = document.createElement(tag);
@@ -167,7 +168,7 @@
       const pre = make("pre"); pre.append(own.slice(1).join(own[0]));
       if (data.scores[i]) pre.append(" ", make("span", `⟦${answer(i)}⟧`, "answer"));
       pre.tabIndex = 0; body.append(make("h3", "Prompt"), pre); pre.scrollTop = pre.scrollHeight;
-    } else body.append(make("p", "The prompt is not in this page. This command prints it:"), make("pre", data.commands[data.cell[i]] + ` --id ${JSON.stringify(data.id[i])} --prompt`));
+    } else body.append(make("p", "The prompt is not in this page. This command prints it:"), make("pre", data.commands[data.cell[i]] + ` --id ${quoted(data.id[i])} --prompt`));
   };
   const remember = () => {
     const kept = new URLSearchParams(Object.entries(state).filter(([, value]) => value !== ""));
