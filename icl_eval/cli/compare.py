@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import write
+from icl_eval.cli.terminal import write_table
 
 
 @options.takes("normalizations", "metrics", "trust_remote_code")
@@ -32,7 +32,7 @@ def compare(
     from icl_eval.analysis.compare import compare_with_first
 
     found = compare_with_first([folder, *others], **options.read(scoring_options))
-    write(found.table(format, **options.table_options(columns, categories, signatures)), end="")
+    write_table(found.table(format, **options.table_options(columns, categories, signatures)), format)
     if not no_report:
         from icl_eval.cli.report import write_comparison
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import write
+from icl_eval.cli.terminal import write_table
 from icl_eval.config import RESULTS, Option
 from icl_eval.errors import RunError
 
@@ -54,7 +54,7 @@ def fit(
         irreducible={"auto": None, "yes": True, "no": False}[irreducible],
         **options.read(scoring_options),
     )
-    write(found.table(format, **options.table_options(columns, categories=False, signatures=False)), end="")
+    write_table(found.table(format, **options.table_options(columns, categories=False, signatures=False)), format)
 
 
 def _tokens(value: str) -> float | dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import write
+from icl_eval.cli.terminal import write_table
 from icl_eval.config import RESULTS, Option
 
 
@@ -59,7 +59,7 @@ def rescore(
         contamination=contamination,
         **options.read(scoring_options),
     )
-    write(result.table(format, **options.table_options(columns, categories, signatures)), end="")
+    write_table(result.table(format, **options.table_options(columns, categories, signatures)), format)
     if not no_report:
         from icl_eval.cli.report import write_into_folder
 

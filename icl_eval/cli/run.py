@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import remark, write
+from icl_eval.cli.terminal import remark, write, write_table
 from icl_eval.config import DEVICES, EVALUATION, MODELS, RESULTS, Option
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _print(result: Result | Sweep, format: options.Format, seen: dict[str, Any],
     """Print the table, in the first process only. Exit with code 1 if scores are missing."""
     first = options.is_first()
     if first:
-        write(result.table(format, **seen), end="")
+        write_table(result.table(format, **seen), format)
         if has_report:
             from icl_eval.cli.report import write_into_folder
 

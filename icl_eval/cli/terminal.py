@@ -29,6 +29,12 @@ class Coloured(NamedTuple):
     colour: str
 
 
+class Unescaped(str):
+    """Text that is printed as it is."""
+
+    __slots__ = ()
+
+
 def write(*parts: str | Coloured, end: str = "\n") -> None:
     """Print a result to stdout.
 
@@ -46,6 +52,16 @@ def write(*parts: str | Coloured, end: str = "\n") -> None:
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(BROKEN_PIPE) from error
         raise RunError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def write_table(table: str, format: str) -> None:
+    """Print a table to stdout. CSV in a file or a pipe keeps all characters, so that its names equal those of JSON.
+
+    Raises:
+        RunError: stdout cannot be written.
+        typer.Exit: the reader of the pipe has closed it.
+    """
+    write(Unescaped(table) if format == "csv" and not sys.stdout.isatty() else table, end="")
 
 
 def terminal_width() -> int:
@@ -77,6 +93,8 @@ def escape_unencodable() -> None:
 
 
 def _plain(part: str | Coloured) -> str:
+    if isinstance(part, Unescaped):
+        return part
     return visible(part.text if isinstance(part, Coloured) else part)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from icl_eval.metrics import lower_is_better
 from icl_eval.reports.columns import NUMBERS, Row
+from icl_eval.reports.html import visible
 from icl_eval.reports.layout import fit_columns
 from icl_eval.reports.pivot import Grid, by_shots
 
@@ -41,12 +42,17 @@ def latex(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> 
 
 
 def escaped(text: str) -> str:
-    """Text with the special characters of LaTeX escaped."""
-    return "".join(SPECIAL.get(character, character) for character in " ".join(text.split()))
+    """Text with the special characters of LaTeX escaped, and without control and direction characters."""
+    return "".join(SPECIAL.get(character, character) for character in _printable(text))
 
 
 def _comments(lines: Iterable[str]) -> list[str]:
-    return [f"% {' '.join(line.split())}" for line in lines]
+    return [f"% {_printable(line)}" for line in lines]
+
+
+def _printable(text: str) -> str:
+    """Text in one line, without control and direction characters."""
+    return "".join(each for each in " ".join(text.split()) if visible(each) == each)
 
 
 def _by_shots(grid: Grid, rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], list[list[str]]]:

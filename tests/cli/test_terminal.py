@@ -43,6 +43,16 @@ def test_control_characters_of_a_file_name_are_escaped(icl_eval: IclEval) -> Non
     assert not {*result.err} & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
 
 
+def test_csv_in_a_pipe_has_the_names_of_json(icl_eval: IclEval, lm: FakeLM) -> None:
+    lm.name = "fake\u202e"
+    command = ("run", "-t", "toy/parity", "--shots", "0", "-m", "any", *TOY)
+    csv_rows = icl_eval(*command, "-f", "csv").out
+    stored = icl_eval(*command, "-f", "json").out
+
+    assert "fake\u202e," in csv_rows
+    assert lm.name in json.dumps(json.loads(stored), ensure_ascii=False)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp936"])
 def test_every_command_prints_any_character_in_any_encoding_of_stdout(
     encoding: str, icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch

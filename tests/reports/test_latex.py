@@ -53,6 +53,13 @@ def test_no_name_is_a_command_of_latex(character: str) -> None:
     assert re.sub(r"\\text\w+\{\}|\\[&%$#_{}]", "", escaped(f"a{character}b")) == "ab"
 
 
+def test_control_and_direction_characters_are_left_out() -> None:
+    hostile = MANIFEST.model_copy(update={"note": "no\u202ete\x1b[31m"})
+
+    assert escaped("a\u202eb\x1b c\x07\u200f") == "ab c"
+    assert "% note: note[31m\n" in render([RTE], hostile, "latex")
+
+
 def test_what_stands_above_cannot_leave_its_comment() -> None:
     hostile = MANIFEST.model_copy(update={"note": "one\n\\input{secret}\rtwo\u2028three"})
     text = render([RTE], hostile, "latex")
