@@ -105,12 +105,16 @@ def _about_shots(task: Task, most: int) -> str:
 
 
 def _about_options(task: Task, examples: Sequence[Example]) -> str:
-    """How many examples list an option twice, in words; empty if none does."""
+    """How many examples list an option twice, or with other white space, in words; empty if none does."""
     if task.definition.answer != "choice":
         return ""
     repeated = [each.id for each in examples if len(set(each.options)) < len(each.options)]
-    verb = "lists" if len(repeated) == 1 else "list"
-    return f"; {len(repeated)} {verb} an option twice, such as {repeated[0]!r}" if repeated else ""
+    trimmed = [each.id for each in examples if len({o.strip() for o in each.options}) < len(set(each.options))]
+    return "".join(
+        f"; {len(ids)} {'lists' if len(ids) == 1 else 'list'} {what}, such as {ids[0]!r}"
+        for ids, what in ((repeated, "an option twice"), (trimmed, "options that differ only in white space"))
+        if ids
+    )
 
 
 def _about_numbers(task: Task, examples: Sequence[Example]) -> str:

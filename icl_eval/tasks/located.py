@@ -112,7 +112,9 @@ def validate(model: type[Model], located: Located) -> Model:
         problem = _most_telling(error.errors())
         missing = problem["loc"][-1:] if problem["type"] == "missing" else ()
         keys = _existing(located, problem["loc"][: len(problem["loc"]) - len(missing)])
-        raise _explain(model, located, (*keys, *missing), problem["type"], problem["msg"], problem["input"]) from error
+        raise _explain(
+            model, located, (*keys, *missing), problem["type"], _message(problem), problem["input"]
+        ) from error
 
 
 def _explain(
@@ -136,6 +138,15 @@ def _explain(
     elif kind == "list_type":
         message = f"{message}, as in `[...]`"
     return TaskError(_about(keys, message, value), path, line)
+
+
+def _message(problem: ErrorDetails) -> str:
+    """The message of a schema error in plain words."""
+    if problem["type"] in ("too_short", "string_too_short"):
+        return "this is empty"
+    if problem["type"] == "string_pattern_mismatch":
+        return "a name consists of letters, digits, `_`, `-` and `.`, and begins with a letter or digit"
+    return problem["msg"]
 
 
 def _about(keys: Keys, message: str, value: object) -> str:
@@ -218,4 +229,4 @@ def first_problem(error: ValueError) -> str:
         return str(error).splitlines()[0]
     problem = error.errors()[0]
     keys = tuple(part for part in problem["loc"] if not MEMBER.fullmatch(str(part)))
-    return _about(keys, problem["msg"], problem["input"]) if keys else problem["msg"].removeprefix("Value error, ")
+    return _about(keys, _message(problem), problem["input"]) if keys else problem["msg"].removeprefix("Value error, ")

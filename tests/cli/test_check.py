@@ -98,6 +98,12 @@ def test_check_accepts_a_task_with_few_candidate_demonstrations(icl_eval: IclEva
     assert found.endswith("; note: it has 2 shots by default, but candidates for 1\n")
 
 
+def test_check_notes_options_that_differ_only_in_white_space(icl_eval: IclEval) -> None:
+    PARITY.write_text(PARITY.read_text().replace("options: [even, odd]", 'options: ["odd", "odd "]'))
+
+    assert "; 8 list options that differ only in white space, such as " in icl_eval("check", "toy/parity", *TOY).out
+
+
 INVALID = {
     "yaml": (PARITY, "options: [", "options: [[", 10, "the YAML does not parse"),
     "key": (PARITY, "prompts: [", "prompt: [", 10, "no key is named 'prompt'; did you mean prompts?"),

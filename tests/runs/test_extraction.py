@@ -73,7 +73,7 @@ def test_rules_need_texts_and_names_as_in_a_task_file(tmp_path: Path) -> None:
     choice = Task.from_records("even", evaluation=[{"q": "2", "label": 0}], prompt="{{ q }}", options=["yes", "no"])
     evaluate(FakeLM(), choice, shots=0, out=tmp_path / "choices")
 
-    with pytest.raises(RunError, match=r"`extract`: .*should match pattern"):
+    with pytest.raises(RunError, match=r"`extract`: .*a name consists of letters, digits"):
         rescore(tmp_path / "run", extract={"A|b": ["last_number"]})
     with pytest.raises(RunError, match="`extract` extracts answers from generated texts, but even has none"):
         rescore(tmp_path / "choices", extract=RULES)
@@ -163,6 +163,7 @@ def test_check_notes_rules_and_references_without_an_answer(
     files = {
         "tasks/sums.yaml": "task: sums\nanswer: text\ndata: {local: {test: sums.jsonl}}\nprompts: [plain]\n"
         "splits: {demonstrations: test, evaluation: test}\nfields: {q: q, worked: worked}\n"
+        "protocol: {shots: 1}\n"
         f"references: {references}\n"
         "extract: {strict: [{pattern: '#### (.*)'}], flexible: [last_number]}\nmetrics: [number_match]\n",
         "prompts/sums/plain.jinja": "{% block query %}{{ q }}{% endblock %}{% block answer %} "

@@ -161,11 +161,11 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
         ('["No", "Yes"]', "[no, yes]", ":6: `options`: YAML reads this word as False; put it in quotes"),
         ('["no", "yes"]', "[no, yes]", ":5: `gold.names`: YAML reads this word as False; put it in quotes"),
         ('["No", "Yes"]', "[1, 2]", ":6: `options`: YAML reads this int as 1; put it in quotes"),
-        ('["No", "Yes"]', "[]", ":6: `options`: List should have at least 1 item"),
+        ('["No", "Yes"]', "[]", ":6: `options`: this is empty"),
         ('["No", "Yes"]', '["No"]', ":6: `options` has a single entry; a task needs two or more"),
         ('["No", "Yes"]', "7", ":6: `options`: "),
-        ("[plain]", "[]", ":7: `prompts`: List should have at least 1 item"),
-        ("[plain]", '["../plain"]', ":7: `prompts`, value '../plain': String should match pattern"),
+        ("[plain]", "[]", ":7: `prompts`: this is empty"),
+        ("[plain]", '["../plain"]', ":7: `prompts`, value '../plain': a name consists of letters, digits, `_`"),
         (
             "prompts: [plain]",
             "prompts: [plain]\nzero_shot_prompt: plane",
@@ -300,7 +300,7 @@ def test_null_takes_an_inherited_key_away(write: Write) -> None:
         (
             "prompts:",
             "decode: {stop: ['']}\nprompts:",
-            ":7: `decode.stop`, value '': String should have at least 1 character",
+            ":7: `decode.stop`, value '': this is empty",
         ),
         ("prompts:", "decode: {top_p: 0}\nprompts:", ":7: `decode.top_p`: Input should be greater than 0"),
         ("prompts:", "decode: {penalty: wu}\nprompts:", ":7: `decode.penalty`: Input should be 'gnmt' or 'power'"),
@@ -354,7 +354,7 @@ def test_suites_are_taken_apart_and_each_task_is_loaded_once(write: Write) -> No
     [
         ("suite: group\nabout: x\ntasks: [sky, skye]\n", ":3: no task is named 'skye'; did you mean sky?"),
         ("suite: grupp\nabout: x\ntasks: [sky]\n", ":1: the file has `suite: grupp`"),
-        ("suite: group\nabout: x\ntasks: []\n", ":3: `tasks`: List should have at least 1 item"),
+        ("suite: group\nabout: x\ntasks: []\n", ":3: `tasks`: this is empty"),
         ("suite: group\nabout: x\ntask: [sky]\n", ":3: no key is named 'task'; did you mean tasks?"),
     ],
 )
