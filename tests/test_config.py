@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from icl_eval import evaluate, explain, load_model, plan, sweep
+from icl_eval import compare, evaluate, explain, load_model, plan, sweep
+from icl_eval.analysis.compare import compare_with_first
 from icl_eval.config import DEFAULTS, OPTIONS
-from icl_eval.errors import RunError, UnknownName
+from icl_eval.errors import IclEvalError, RunError, UnknownName
 from icl_eval.models import LoadConfig
 from icl_eval.results.run_config import RunConfig, read_run
+from icl_eval.runs.power import sample_sizes
+from icl_eval.testing import FakeLM
 
 OF_CALLS = {
     "normalizations",
@@ -58,6 +61,32 @@ def test_help_of_a_function_has_every_option(function: Callable[..., Any]) -> No
 def test_an_unknown_option_is_one_sentence_with_the_nearest_name(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(UnknownName, match=f"^{message.replace('?', '[?]')}$"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: evaluate("tiny", None), "`tasks` are names or `Task` objects, not NoneType"),  # type: ignore[arg-type]
+        (lambda: evaluate("tiny", [3]), "`tasks` are names or `Task` objects, not int"),  # type: ignore[list-item]
+        (lambda: evaluate("tiny", "symbols", out=3), "`out` must be a path, not int"),  # type: ignore[arg-type]
+        (lambda: evaluate("tiny", "symbols", note=3), "`note` must be a text, not int"),  # type: ignore[arg-type]
+        (lambda: evaluate(("a",), "symbols"), "a tuple is not a model unless it is a"),  # type: ignore[arg-type]
+        (lambda: evaluate((None, None), "symbols"), "a tuple is not a model unless it is a"),
+        (
+            lambda: evaluate("tiny", "symbols", normalizations=None),  # type: ignore[arg-type]
+            "no normalisation or calibration is named 'None'; ",
+        ),
+        (lambda: plan(FakeLM(), "symbols"), "`plan` takes the name of a model, not a FakeLM"),  # type: ignore[arg-type]
+        (lambda: compare(None, "x"), "a run to compare is the path of its folder, not a NoneType"),  # type: ignore[arg-type]
+        (lambda: compare_with_first("x"), "a comparison takes at least two runs"),
+        (lambda: sample_sizes("symbols", "0.1"), "the difference to detect must be a number, not '0.1'"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_sentence(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(IclEvalError) as caught:
+        call()
+
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,11 @@ def compare_with_first(
         UnknownName: a normalisation or metric does not exist.
         MetricError: a metric fits no task of a run, or cannot score the answers of a task.
     """
-    paths = [Path(each) for each in folders]
+    listed = [folders] if isinstance(folders, str | Path) else list(folders)
+    for each in listed:
+        if not isinstance(each, str | Path):
+            raise RunError(f"a run to compare is the path of its folder, not a {type(each).__name__}")
+    paths = [Path(each) for each in listed]
     if len(paths) < 2:
         raise RunError("a comparison takes at least two runs")
     chosen, chosen_metrics = chosen_normalizations(normalizations), ChosenMetrics.of(metrics, trust_remote_code)

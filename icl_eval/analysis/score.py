@@ -49,10 +49,10 @@ def chosen_normalizations(names: str | Sequence[str]) -> tuple[Scoring, ...]:
         UnknownName: a normalisation or calibration does not exist.
     """
     known = [*NORMALIZATIONS, *CALIBRATIONS, "all"]
-    chosen = (names,) if isinstance(names, str) else names
+    chosen = names if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
     for name in chosen:
         if name not in known:
-            raise UnknownName("normalisation or calibration", name, known)
+            raise UnknownName("normalisation or calibration", str(name), known)
     each = [NORMALIZATIONS if name == "all" else (name,) for name in chosen]
     return cast(tuple[Scoring, ...], tuple(dict.fromkeys(chain.from_iterable(each))))
 

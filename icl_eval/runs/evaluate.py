@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from icl_eval.analysis.calibration import check_collected, check_labels
 from icl_eval.analysis.rescore import ChosenMetrics
@@ -85,7 +85,10 @@ def planned(
     Raises:
         IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
     """
-    wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    wanted = _wanted(tasks)
+    for name, kinds, kind in (("out", str | Path | None, "path"), ("note", str | None, "text")):
+        if not isinstance(value := options.get(name), kinds):
+            raise RunError(f"`{name}` must be a {kind}, not {type(value).__name__}")
     given = given_tasks(wanted)
     model = str(model) if isinstance(model, Path) else model
     config, load_config = read_run(
@@ -114,6 +117,15 @@ def planned(
     sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # after all records are read
     note = "; ".join(filter(None, (options.get("note"), sample))) or None
     return Run(model, config, load_config, tuple(prepared), tuple(failures), tuple(suites), folder, note, code)
+
+
+def _wanted(tasks: Any) -> list[str | Task]:
+    """The requested tasks as a list; raises `RunError` if they are not names of tasks or `Task` objects."""
+    wanted = list(tasks) if isinstance(tasks, Iterable) and not isinstance(tasks, str | Task) else [tasks]
+    for each in wanted:
+        if not isinstance(each, str | Task):
+            raise RunError(f"`tasks` are names or `Task` objects, not {type(each).__name__}")
+    return wanted
 
 
 def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple[list[PreparedTask], list[Failure]]:

@@ -52,6 +52,8 @@ def name_of(model: Any) -> str:
     if isinstance(model, str | Path):
         return str(model)
     if isinstance(model, tuple):
+        if len(model) != 2 or None in model:
+            raise ModelError("a tuple is not a model unless it is a (model, tokenizer) pair of `transformers`")
         return getattr(model[0], "name_or_path", "") or type(model[0]).__name__
     if not isinstance(model, LanguageModel):
         raise ModelError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import Engine, Workload
-from icl_eval.errors import IclEvalError
+from icl_eval.errors import IclEvalError, ModelError
 from icl_eval.models import LanguageModel, load_meta_model
 from icl_eval.models.options import read_options
 from icl_eval.results.folder import open_folder
@@ -112,6 +112,8 @@ def plan(
     Raises:
         IclEvalError: the model or the run cannot be planned; the message says why in one sentence.
     """
+    if not isinstance(model, str | Path):
+        raise ModelError(f"`plan` takes the name of a model, not a {type(model).__name__}; `explain` takes both")
     model_config, load_config = read_options({name: value for name, value in options.items() if name in MODEL_OPTIONS})
     lm = load_meta_model(str(model), model_config, load_config)
     others: Any = {name: value for name, value in options.items() if name not in MODEL_OPTIONS}

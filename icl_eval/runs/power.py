@@ -89,6 +89,8 @@ def sample_sizes(
         IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
     """
     for name, value, limit in (("difference to detect", effect, math.inf), ("power", power, 1), ("level", level, 1)):
+        if not isinstance(value, int | float):
+            raise RunError(f"the {name} must be a number, not {value!r}")
         if not 0 < value < limit:
             raise RunError(f"the {name} is {value:g}, but must be above 0{'' if limit == math.inf else ' and below 1'}")
     variances = _measured([runs] if isinstance(runs, str | Path) else list(runs))

@@ -118,6 +118,9 @@ class Task:
         """
         metric_names, code = (None, {}) if metrics is None else named_metrics(metrics)
         records = {"evaluation": evaluation} | ({} if demonstrations is None else {"demonstrations": demonstrations})
+        for split, each in records.items():
+            if not isinstance(each, Iterable) or isinstance(each, str | bytes | Mapping):
+                raise TaskError(f"task {name!r}: `{split}` must be a list of records, not {type(each).__name__}")
         source = MemorySource({split: list(each) for split, each in records.items()})
         templates = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
         for template in (each for each in templates.values() if not isinstance(each, str | Prompt)):

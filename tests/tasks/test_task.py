@@ -81,6 +81,8 @@ def test_several_prompts_go_by_style() -> None:
         ({"options": {"no", "yes"}}, "task 'sky': `options` is a set, which has no order; give a list"),
         ({"names": {"a", "b"}}, "task 'sky': `names` is a set"),
         ({"names": ["a", "a"]}, "task 'sky': .*`gold.names` has 'a' twice"),
+        ({"evaluation": None}, "task 'sky': `evaluation` must be a list of records, not NoneType"),
+        ({"demonstrations": {"text": "x"}}, "task 'sky': `demonstrations` must be a list of records, not dict"),
         ({"prompt": None}, "task 'sky': `prompt` must be a template, not NoneType"),
         ({"prompt": ["{{ text }}"]}, "task 'sky': `prompt` must be a template, not list"),
         ({"prompt": {"plain": b"{{ text }}"}}, "task 'sky': `prompt` must be a template, not bytes"),
