@@ -125,7 +125,9 @@ def read_scored(path: Path, normalizations: Sequence[Scoring], metrics: ChosenMe
     examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
     categories: dict[str, dict[str, str]] = defaultdict(dict)
     estimated = estimate_examples(
-        _recording(read_examples(path / "examples.jsonl", manifest.tasks), examples, categories),
+        _recording(
+            read_examples(path / "examples.jsonl", manifest.tasks, manifest.examples_digest), examples, categories
+        ),
         manifest.tasks,
         manifest.suites,
         model_words=manifest.model_words,

@@ -59,7 +59,7 @@ def rescore(
     chosen = ChosenMetrics.of(metrics, trust_remote_code)
     tasks = manifest.tasks if extract is None else _with_rules(manifest.tasks, extract)
     records = chosen.applied(tasks if reasoning_end is None else _with_reasoning_end(tasks, reasoning_end))
-    results = read_examples(path / "examples.jsonl", records)
+    results = read_examples(path / "examples.jsonl", records, manifest.examples_digest)
     if contamination is not None:
         found = read_contamination(Path(contamination))
         records = found.divided(records, Path(contamination))

@@ -117,7 +117,7 @@ class _Run:
         normalizations: Sequence[Scoring],
     ) -> _Run:
         """Read a run and estimate its scores and its losses per byte."""
-        results = list(read_examples(folder / "examples.jsonl", manifest.tasks))
+        results = list(read_examples(folder / "examples.jsonl", manifest.tasks, manifest.examples_digest))
         lines = _estimated(results, manifest, chosen.applied(manifest.tasks), chosen, normalizations, manifest.suites)
         with_loss = [
             record.model_copy(update={"metrics": (LOSSES[record.answer],), "primary": (), "by": None, "categories": {}})

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -268,21 +269,27 @@ DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recur
 """What `parse_example` raises for a damaged line."""
 
 
-def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[ExampleResult]:
+def read_examples(
+    path: Path, records: Iterable[TaskRecord] | None = None, digest: str | None = None
+) -> Iterator[ExampleResult]:
     """Read the results in an `examples.jsonl`.
 
     Args:
         path: the file.
         records: the records of the manifest, to check the cells; None to check no cells.
+        digest: the digest in the manifest; None to accept any valid lines.
 
     Raises:
-        RunError: the file is missing, or a line is damaged, repeated, or of a cell that is not in the manifest.
+        RunError: the file is missing, or a line is damaged, repeated, or of a cell that is not in the manifest. At the
+            end: the file has changed since the run.
     """
     cells = None if records is None else {cell for record in records for cell in record.cells}
     seen: set[tuple[Cell, str]] = set()
+    found = sha256()
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
+                found.update(line)
                 try:
                     result = parse_example(line)
                 except DAMAGED as error:
@@ -297,6 +304,8 @@ def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> It
                 yield result
     except OSError as error:
         raise RunError(f"cannot be read: {error.strerror}; was the run finished?", path) from error
+    if digest not in (None, found.hexdigest()):
+        raise RunError(f"this file has changed since the run; {REPAIR}", path)
 
 
 def parse_example(line: str | bytes) -> ExampleResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -111,6 +112,11 @@ class RunFolder:
             replace_file(partial, kept, end="")
         with write_errors(partial):
             partial.replace(self.path / "examples.jsonl")
+
+    def examples_digest(self) -> str:
+        """The SHA-256 of `examples.jsonl`."""
+        with (self.path / "examples.jsonl").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def prompts(self) -> AbstractContextManager[Callable[[ExampleResult, PromptParts], None]]:
         """A context that writes `prompts.jsonl`, as `text_writer`."""

@@ -64,6 +64,7 @@ class Manifest(BaseModel):
     computed: int | None = None  # answers that were computed in the last invocation
     reused: int | None = None  # answers that were read from the journal
     processes: int = 1  # number of processes that shared the work
+    examples_digest: str | None = None  # SHA-256 of `examples.jsonl`
 
     def identity(self) -> dict[str, str | int | None]:
         """Name, revision and number of parameters of the model, for tables of sweeps."""

@@ -142,7 +142,7 @@ def outcomes(path: Path, manifest: Manifest) -> Iterator[Outcome]:
         RunError: a file is missing or damaged.
     """
     judges = {record.task_prompt: Judge(record) for record in manifest.tasks}
-    for example in read_examples(path / "examples.jsonl", manifest.tasks):
+    for example in read_examples(path / "examples.jsonl", manifest.tasks, manifest.examples_digest):
         yield judges[example.cell.task_prompt].outcome(example)
 
 

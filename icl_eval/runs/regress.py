@@ -112,7 +112,7 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
         BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields})
         for score in rescore(run, trust_remote_code=trust_remote_code)
     ]
-    results = list(read_examples(run / "examples.jsonl", manifest.tasks))
+    results = list(read_examples(run / "examples.jsonl", manifest.tasks, manifest.examples_digest))
     for result, scoring, (ranking, rivals) in _decisions(results, manifest, {each.normalization for each in scores}):
         if (ranking.margin < SAFE_MARGIN or rivals) and not ranking.tied:
             raise RunError(

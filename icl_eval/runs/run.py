@@ -225,7 +225,8 @@ class Run:
             MetricError: a metric cannot score them. The folder is complete then, but has no scores.
         """
         scores, error = self._scores_or_error(folder, manifest, normalizations)
-        update = {"finished": _now(), "seconds": round(time.monotonic() - began, 3)}
+        seconds = round(time.monotonic() - began, 3)
+        update = {"finished": _now(), "seconds": seconds, "examples_digest": folder.examples_digest()}
         manifest = manifest.model_copy(update=update)
         folder.write_scores(scores)
         folder.write_manifest(manifest)
@@ -247,7 +248,7 @@ class Run:
 
     def _scores(self, path: Path, manifest: Manifest, normalizations: Sequence[Scoring]) -> list[Score]:
         return score_examples(
-            read_examples(path / "examples.jsonl", manifest.tasks),
+            read_examples(path / "examples.jsonl", manifest.tasks, manifest.examples_digest),
             manifest.tasks,
             manifest.suites,
             model_words=manifest.model_words,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -327,6 +328,8 @@ def test_a_line_without_the_answers_for_calibration_is_named(tmp_path: Path) -> 
         rescore(tmp_path, "contextual")
     start, end = cut.index(',"content_free"'), cut.index("}", cut.index(',"content_free"'))
     file.write_text("\n".join([cut[:start] + cut[end:], *rest]))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"examples_digest": None}))
     with pytest.raises(
         RunError, match=r"example '0' lacks answers that calibration needs; run the same command again to rewrite it"
     ):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,9 +104,22 @@ def test_a_damaged_example_is_named_with_its_line(text: bytes, run: Path) -> Non
         rescore(run)
 
 
+def test_a_changed_log_probability_is_an_error_and_the_run_repairs_it(tmp_path: Path) -> None:
+    evaluate("tiny", parity(), shots=0, limit=2, out=tmp_path)
+    path = tmp_path / "examples.jsonl"
+    before = path.read_text()
+    path.write_text(before.replace('"logprobs":[-', '"logprobs":[-1', 1))
+    with pytest.raises(RunError, match=r"examples\.jsonl: this file has changed since the run; run the same command"):
+        rescore(tmp_path)
+
+    evaluate("tiny", parity(), shots=0, limit=2, out=tmp_path)
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize(("lost", "left"), [(0, "2 answered examples instead of 3"), (-1, "5 .* of 6")])
 def test_a_lost_example_of_any_seed_is_an_error(lost: int, left: str, run: Path) -> None:
-    path = run / "examples.jsonl"
+    path, manifest = run / "examples.jsonl", run / "manifest.json"
+    manifest.write_text(re.sub('"examples_digest": ".*"', '"examples_digest": null', manifest.read_text()))
     lines = path.read_bytes().splitlines(keepends=True)
     del lines[lost]
     path.write_bytes(b"".join(lines))
