@@ -66,14 +66,11 @@ class LocalSource:
 
         Raises:
             UnknownName: the task has no file for this split.
-            MissingData: a file does not exist.
+            MissingData: a file does not exist, or the task is only on the Hub.
             DataError: a file is not valid, or files that are read in parallel have different numbers of records.
         """
         if not data.local:
-            where = "is on the Hub, not in local files" if data.hub else "does not say where its records are"
-            raise MissingData(
-                f"the task {where}; list a file for each split under the key `data.local`", self.directory
-            )
+            raise MissingData("the task lists no files under `data.local`; pass --data hub", self.directory)
         if split not in data.local:
             raise UnknownName("local split", split, data.local, self.directory)
         found = self._files(data, split)

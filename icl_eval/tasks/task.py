@@ -304,6 +304,7 @@ class Task:
         """The examples of a split, which is read only once.
 
         Raises:
+            TaskError: the task does not say where its records are.
             DataError: the split cannot be read or is empty. Later, when an example is accessed: its record does not fit
                 the definition.
         """
@@ -311,6 +312,10 @@ class Task:
         key = (split, id(source))
         if key not in self._loaded:
             data, name = self.definition.data, f"{self.name}: split {split!r}"
+            if source.label != MemorySource.label and not (data.local or data.hub or data.synthetic):
+                raise TaskError(
+                    f"the key `data`, which says where the records of {self.name} are, is missing", self.path
+                )
             location_of = partial(source.location, data, split)
             self._loaded[key] = source, Examples(self.definition, source.records(data, split), name, location_of)
         return self._loaded[key][1]

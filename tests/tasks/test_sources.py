@@ -12,9 +12,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from icl_eval.errors import DataError, UnknownName
+from icl_eval.errors import DataError, MissingData, TaskError, UnknownName
 from icl_eval.tasks import LocalSource, MemorySource, Task
-from icl_eval.tasks.data import Data
+from icl_eval.tasks.data import Data, Hub
 from icl_eval.tasks.definition import TaskDefinition
 from icl_eval.tasks.files import LINES, SUFFIXES, read_file
 
@@ -169,8 +169,16 @@ def test_json_key_data_without_an_array_is_named(tmp_path: Path) -> None:
 
 
 def test_task_without_data_is_told_which_key_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the task does not say where its records are; .* the key `data.local`"):
-        LocalSource(tmp_path).records(Data(), "test")
+    keys = {"task": "t", "splits": {"evaluation": "test"}, "gold": {"field": "a"}, "options": ["b", "c"]}
+    task = Task(TaskDefinition.model_validate({**keys, "prompts": ["plain"]}), {}, path=tmp_path / "t.yaml")
+
+    with pytest.raises(TaskError, match=r"t\.yaml: the key `data`, which says where the records of t are, is missing"):
+        task.evaluation(LocalSource(tmp_path))
+
+
+def test_task_on_the_hub_has_no_local_files(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match=r"the task lists no files under `data.local`; pass --data hub"):
+        LocalSource(tmp_path).records(Data(hub=Hub(path="a/b")), "test")
 
 
 def test_json_object_of_objects_is_its_records(tmp_path: Path) -> None:
