@@ -78,7 +78,7 @@ def test_an_unknown_option_is_one_sentence_with_the_nearest_name(call: Callable[
         ),
         (lambda: plan(FakeLM(), "symbols"), "`plan` takes the name of a model, not a FakeLM"),  # type: ignore[arg-type]
         (lambda: compare(None, "x"), "a run to compare is the path of its folder, not a NoneType"),  # type: ignore[arg-type]
-        (lambda: compare_with_first("x"), "a comparison takes at least two runs"),
+        (lambda: compare_with_first("path"), "a comparison takes at least two runs"),
         (lambda: sample_sizes("symbols", "0.1"), "the difference to detect must be a number, not '0.1'"),  # type: ignore[arg-type]
     ],
 )

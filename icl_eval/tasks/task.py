@@ -116,6 +116,8 @@ class Task:
             PromptError: a template is not valid.
             MetricError: a value of `metrics` is not a metric.
         """
+        for key, values in (("names", names), ("metrics", metrics)):
+            _check_order(name, key, values)
         metric_names, code = (None, {}) if metrics is None else named_metrics(metrics)
         records = {"evaluation": evaluation} | ({} if demonstrations is None else {"demonstrations": demonstrations})
         for split, each in records.items():
@@ -129,7 +131,6 @@ class Task:
         protocol = {"ids": ids, "select": select, "encoder": encoder, "within": within, "draw": draw, "order": order}
         keys: dict[str, Any] = {"answer": answer, "options": options, "references": references, "decode": decode}
         keys |= {"id": id, "by": by, "cluster": cluster, "group": group, "extract": dict(extract or {})}
-        _check_order(name, "names", names)
         keys |= {"gold": _gold(answer, gold, names), "prompts": [*prompts], "task": name, "metrics": metric_names}
         definition = _definition(keys, protocol, (normalization, domain_premise), [*records][-1])
         return cls(definition, prompts, source=source, code=code)
@@ -360,7 +361,7 @@ def _definition(
         TaskError: a value is not valid.
     """
     options = keys["options"]
-    for key, value in {"options": options, "metrics": keys["metrics"], "ids": protocol["ids"]}.items():
+    for key, value in {"options": options, "ids": protocol["ids"]}.items():
         _check_order(keys["task"], key, value)
     given = {name: each for name, each in protocol.items() if name not in ("draw", "order") or each is not None}
     normalization, domain_premise = scoring

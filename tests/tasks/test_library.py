@@ -302,6 +302,11 @@ def test_null_takes_an_inherited_key_away(write: Write) -> None:
             "decode: {stop: ['']}\nprompts:",
             ":7: `decode.stop`, value '': this is empty",
         ),
+        (
+            "prompts:",
+            "decode: {temperature: .inf}\nprompts:",
+            ":7: `decode.temperature`: Input should be a finite number",
+        ),
         ("prompts:", "decode: {top_p: 0}\nprompts:", ":7: `decode.top_p`: Input should be greater than 0"),
         ("prompts:", "decode: {penalty: wu}\nprompts:", ":7: `decode.penalty`: Input should be 'gnmt' or 'power'"),
         (

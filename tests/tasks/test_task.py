@@ -79,6 +79,7 @@ def test_several_prompts_go_by_style() -> None:
         ({"metrics": []}, r"task 'sky': `metrics`"),
         ({"options": ["no", 3]}, r"task 'sky': `options"),
         ({"options": {"no", "yes"}}, "task 'sky': `options` is a set, which has no order; give a list"),
+        ({"metrics": {"accuracy", "macro_f1"}}, "task 'sky': `metrics` is a set"),
         ({"names": {"a", "b"}}, "task 'sky': `names` is a set"),
         ({"names": ["a", "a"]}, "task 'sky': .*`gold.names` has 'a' twice"),
         ({"evaluation": None}, "task 'sky': `evaluation` must be a list of records, not NoneType"),
