@@ -1,11 +1,18 @@
-"""The columns of tables: which are numbers, which matter most, and by which names they can be chosen."""
+"""The columns of tables: their values for a score, which are numbers, and by which names they can be chosen."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
+from icl_eval.references import Published, published
+
+if TYPE_CHECKING:
+    from icl_eval.results.manifest import Manifest
+    from icl_eval.results.pair import Pair
+    from icl_eval.results.score import Score
 
 Row = dict[str, str]
 SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
@@ -20,6 +27,81 @@ ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "s
 ALL = "all"
 LARGEST = 1e7  # that is printed without an exponent, such as a perplexity
 ADDED = "+"  # before the name of a column that is shown beside the default ones
+
+
+def row_of(score: Score, manifest: Manifest) -> Row:
+    """The cells of a score by column, with published numbers of the same protocol.
+
+    A new column with a figure must also be one of `FIGURES`.
+    """
+    prompts = {record.task_prompt for record in manifest.tasks}
+    several_prompts = len(prompts) > len({task for task, _ in prompts})
+    row = {
+        "task": task_words(score),
+        **({"prompt": score.prompt} if several_prompts else {}),
+        "category": category_words(score),
+        "metric": f"{score.average} average" if score.of_suite else score.metric,
+        "scoring": score.normalization,
+        "split": score.split,
+        "few-shot split": score.fewshot_split,
+        "shots": str(score.shots),
+        "score": number(score.value),
+        "±": number(score.standard_error),
+        "95 %": ends(score),
+        "sd seeds": number(score.seed_sd),
+        "eff. shots": f"{score.effective_shots:.1f}",
+        "n": str(score.units),
+        "ties": str(score.ties),
+        "random": number(score.random),
+        "majority": number(score.majority),
+        "median": number(score.median),
+        "min": number(score.minimum),
+        "max": number(score.maximum),
+        "from baseline": from_baseline(score),
+    }
+    for each in published_of(score):
+        if each.system in SHOWN_SYSTEMS:  # the number of the public split precedes that of the test server
+            row.setdefault(each.system, number(each.value))
+    return row
+
+
+def task_words(score: Score) -> str:
+    """The name of a task, marked if its data is the bundled sample."""
+    return score.task + (" (sample)" if _is_sample(score) else "")
+
+
+def category_words(score: Score) -> str:
+    """The category of a score, or its average over categories; empty for a task without categories."""
+    if score.of_suite or not score.by:
+        return ""
+    return " ".join(score.category.split()) or score.average or "all (micro)"
+
+
+def ends(line: Score | Pair) -> str:
+    """A 95 % interval as text; empty if only the bounds of the metric are known."""
+    if line.interval == "bounds" or not math.isfinite(line.high - line.low):
+        return ""
+    return f"{number(line.low)} to {number(line.high)}"
+
+
+def published_of(score: Score) -> list[Published]:
+    """Published numbers of the same protocol; none for sample data or other splits than the task's own."""
+    if score.reference is None or score.average == "micro" or _is_sample(score) or score.split or score.fewshot_split:
+        return []
+    return [each for each in published(score.reference, score.metric, score.shots) if each.protocol is None]
+
+
+def _is_sample(score: Score) -> bool:
+    """Whether the bundled sample is part of the data, as in `sample` and `sample+memory`."""
+    return "sample" in score.data.split("+")
+
+
+def from_baseline(score: Score) -> str:
+    """The paired difference from the baseline of an axis with its standard error; empty for a baseline."""
+    if score.difference is None:
+        return ""
+    error = number(score.difference_error)
+    return f"{score.difference:+.3f}{f' ± {error}' if error else ''}"
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:

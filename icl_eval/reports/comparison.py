@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports.columns import Row, number
+from icl_eval.reports.columns import Row, category_words, ends, number, task_words
 from icl_eval.reports.notes import hidden, losses
 from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
     as_json,
-    category_words,
     comma_separated,
     data_of,
     description,
-    ends,
     main_scores,
     model_words,
     remarks,
     signatures,
-    task_words,
 )
 from icl_eval.results.pair import entries
 

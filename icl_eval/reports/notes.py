@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from icl_eval.errors import counted
 from icl_eval.metrics import PER_SHOT_LOSS
-from icl_eval.reports.columns import number
+from icl_eval.reports.columns import from_baseline, number
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -49,14 +49,6 @@ def differences(scores: Sequence[Score]) -> list[str]:
 def _without_per_shot_losses(scores: Sequence[Score]) -> list[Score]:
     """Scores without the losses of demonstrations, which are many and have a plot."""
     return [score for score in scores if score.metric != PER_SHOT_LOSS]
-
-
-def from_baseline(score: Score) -> str:
-    """The paired difference from the baseline of an axis with its standard error; empty for a baseline."""
-    if score.difference is None:
-        return ""
-    error = number(score.difference_error)
-    return f"{score.difference:+.3f}{f' ± {error}' if error else ''}"
 
 
 def _along_axis(score: Score) -> tuple[str, str]:

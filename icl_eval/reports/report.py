@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from icl_eval.errors import counted
 from icl_eval.reports.categories import category_tables
-from icl_eval.reports.columns import NUMBERS, Row, columns_of, number
+from icl_eval.reports.columns import NUMBERS, Row, columns_of, ends, number, row_of
 from icl_eval.reports.comparison import p_value
 from icl_eval.reports.curves import (
     MAX_NAMED,
@@ -34,11 +34,9 @@ from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
     about_references,
     data_of,
-    ends,
     main_scores,
     model_words,
     remarks,
-    row_of,
     signatures,
     without_variants,
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName, counted
-from icl_eval.reports.columns import Row
+from icl_eval.reports.columns import Row, row_of
 from icl_eval.reports.curves import curves_of
 from icl_eval.reports.notes import MAX_LINES, averages, differences, hidden, losses, spreads
 from icl_eval.reports.page import DEFAULT, Page, View
@@ -21,7 +21,6 @@ from icl_eval.reports.table import (
     main_scores,
     model_words,
     remarks,
-    row_of,
     signatures,
     without_variants,
 )

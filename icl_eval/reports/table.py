@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName, counted
 from icl_eval.metrics import PER_SHOT_LOSS
-from icl_eval.references import Published, published
-from icl_eval.reports.columns import SHOWN_SYSTEMS, Row, number
+from icl_eval.references import Published
+from icl_eval.reports.columns import category_words, number, published_of, row_of
 from icl_eval.reports.curves import curves_of
-from icl_eval.reports.notes import averages, differences, from_baseline, hidden, losses, spreads
+from icl_eval.reports.notes import averages, differences, hidden, losses, spreads
 from icl_eval.reports.page import DEFAULT, Page, View
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
-    from icl_eval.results.pair import Pair
     from icl_eval.results.score import Score
 
 OWN_RECORDS = frozenset({"memory", "synthetic"})
@@ -117,7 +115,9 @@ def description(manifest: Manifest) -> dict[str, object]:
 
 def entries(scores: Sequence[Score]) -> list[dict[str, object]]:
     """The JSON entries of scores."""
-    return [{**score.stored(), "published": [_published_entry(each) for each in _published(score)]} for score in scores]
+    return [
+        {**score.stored(), "published": [_published_entry(each) for each in published_of(score)]} for score in scores
+    ]
 
 
 def as_json(document: Mapping[str, object]) -> str:
@@ -133,70 +133,6 @@ FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest, View], str]] = {
     "json": _json,
     "csv": _csv,
 }
-
-
-def row_of(score: Score, manifest: Manifest) -> Row:
-    """The cells of a score by column, with published numbers of the same protocol."""
-    prompts = {record.task_prompt for record in manifest.tasks}
-    several_prompts = len(prompts) > len({task for task, _ in prompts})
-    row = {
-        "task": task_words(score),
-        **({"prompt": score.prompt} if several_prompts else {}),
-        "category": category_words(score),
-        "metric": f"{score.average} average" if score.of_suite else score.metric,
-        "scoring": score.normalization,
-        "split": score.split,
-        "few-shot split": score.fewshot_split,
-        "shots": str(score.shots),
-        "score": number(score.value),
-        "±": number(score.standard_error),
-        "95 %": ends(score),
-        "sd seeds": number(score.seed_sd),
-        "eff. shots": f"{score.effective_shots:.1f}",
-        "n": str(score.units),
-        "ties": str(score.ties),
-        "random": number(score.random),
-        "majority": number(score.majority),
-        "median": number(score.median),
-        "min": number(score.minimum),
-        "max": number(score.maximum),
-        "from baseline": from_baseline(score),
-    }
-    for each in _published(score):
-        if each.system in SHOWN_SYSTEMS:  # the number of the public split precedes that of the test server
-            row.setdefault(each.system, number(each.value))
-    return row
-
-
-def task_words(score: Score) -> str:
-    """The name of a task, marked if its data is the bundled sample."""
-    return score.task + (" (sample)" if _is_sample(score) else "")
-
-
-def category_words(score: Score) -> str:
-    """The category of a score, or its average over categories; empty for a task without categories."""
-    if score.of_suite or not score.by:
-        return ""
-    return " ".join(score.category.split()) or score.average or "all (micro)"
-
-
-def ends(line: Score | Pair) -> str:
-    """A 95 % interval as text; empty if only the bounds of the metric are known."""
-    if line.interval == "bounds" or not math.isfinite(line.high - line.low):
-        return ""
-    return f"{number(line.low)} to {number(line.high)}"
-
-
-def _published(score: Score) -> list[Published]:
-    """Published numbers of the same protocol; none for sample data or other splits than the task's own."""
-    if score.reference is None or score.average == "micro" or _is_sample(score) or score.split or score.fewshot_split:
-        return []
-    return [each for each in published(score.reference, score.metric, score.shots) if each.protocol is None]
-
-
-def _is_sample(score: Score) -> bool:
-    """Whether the bundled sample is part of the data, as in `sample` and `sample+memory`."""
-    return "sample" in score.data.split("+")
 
 
 def _heading(manifest: Manifest) -> list[str]:
@@ -250,7 +186,7 @@ def _uncertain(score: Score) -> str:
 
 def about_references(scores: Sequence[Score]) -> list[str]:
     """A line about the published numbers, if there are any."""
-    if not any(_published(score) for score in scores):
+    if not any(published_of(score) for score in scores):
         return []
     return [
         "GPT-3: Table H.1, whole development sets; rows with two or more shots show its few-shot scores; "
