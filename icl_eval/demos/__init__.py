@@ -1,6 +1,6 @@
 """Demonstrations: which examples are shown before a query, in which order, and with which labels."""
 
-from icl_eval.demos.pool import ORGANIZATIONS, Pool
+from icl_eval.demos.draws import ORGANIZATIONS, Pool
 from icl_eval.demos.selection import Annotation
 from icl_eval.demos.variants import (
     depends_on_seed,

@@ -207,6 +207,8 @@ def tokenizer_digest(tokenizer: Any) -> str:
 def bos_tokens(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
     """The BOS token if every text begins with it, else nothing; by default it does if the tokenizer adds it.
 
+    It is added to the tokens of a prompt in `prompts.tokens.with_start`.
+
     Raises:
         ModelError: `bos` is True, but the tokenizer has no BOS token.
     """

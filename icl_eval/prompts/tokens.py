@@ -81,7 +81,7 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
 
 
 def with_start(start: Sequence[int], ids: Sequence[int]) -> list[int]:
-    """Token ids of a text with the special tokens `start` before it; they are not repeated if the text has them."""
+    """Token ids of a text with the special tokens `start`, such as BOS, before it; they are never repeated."""
     return [*start, *without_start(start, ids)]
 
 
