@@ -107,7 +107,7 @@ def _ranked(
         found = CALIBRATIONS[calibration]([each.options for each in results])
     except RunError as error:
         raise RunError(f"{results[0].cell}: {error.message}") from error
-    scores = found.scores.tolist()
+    scores, ties = found.scores.tolist(), found.ties.tolist()
     noises = [None] * len(scores) if found.noise is None or noise is None else (noise * found.noise).tolist()
-    for each, score, spread in zip(results, scores, noises, strict=True):
-        yield each, Ranked(rank(score), None if spread is None else close_options(score, spread))
+    for each, score, spread, tie in zip(results, scores, noises, ties, strict=True):
+        yield each, Ranked(rank(score, tie), None if spread is None else close_options(score, spread, tie))

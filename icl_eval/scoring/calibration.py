@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from icl_eval.errors import RunError
 from icl_eval.scoring.normalization import NORMALIZATIONS, OptionResult, score
+from icl_eval.scoring.ranking import TIE
 from icl_eval.tasks.definition import Normalization
 
 Calibration = Literal["contextual", "contextual-identity", "dc-pmi", "batch", "prototypical"]
@@ -35,10 +36,29 @@ class Calibrated:
         scores: (examples, labels).
         noise: (examples, labels), the standard deviation of each score, to first order, if the log-probabilities of all
             tokens had independent errors of one nat; means over examples are taken as exact. None if it is unknown.
+        ties: (examples,), scores that differ by at most this are tied.
     """
 
     scores: Floats
     noise: Floats | None
+    ties: Floats
+
+
+def _in_nats(scores: Floats, noise: Floats | None) -> Calibrated:
+    return Calibrated(scores, noise, np.full(len(scores), TIE))
+
+
+def _probabilities(p: Floats, reference: Floats, noise: Floats) -> Calibrated:
+    """The differences of probabilities, where `TIE` nats of a log-probability make the difference of a tie.
+
+    If one label has nearly all of the probability, all differences are small, but still decide. That of this label is
+    computed from those of the others, since the differences of an example sum to 0, and they are more precise.
+    """
+    difference = p - reference
+    rows, largest = np.arange(len(p)), p.argmax(axis=1)
+    difference[rows, largest] = 0
+    difference[rows, largest] = -difference.sum(axis=1)
+    return Calibrated(difference, noise, TIE * noise.max(axis=1))
 
 
 def contextual(examples: Examples) -> Calibrated:
@@ -48,7 +68,7 @@ def contextual(examples: Examples) -> Calibrated:
     """
     logprobs, tokens = _labels(examples)
     bias, variance = _content_free(examples)
-    return Calibrated(_log_normalized(logprobs) - _log_normalized(bias), np.sqrt(tokens + variance))
+    return _in_nats(_log_normalized(logprobs) - _log_normalized(bias), np.sqrt(tokens + variance))
 
 
 def contextual_identity(examples: Examples) -> Calibrated:
@@ -56,7 +76,7 @@ def contextual_identity(examples: Examples) -> Calibrated:
     logprobs, tokens = _labels(examples)
     bias, variance = _content_free(examples)
     p, p_cf = _normalized(logprobs), _normalized(bias)
-    return Calibrated(p - p_cf, np.hypot(_spread(p, tokens), _spread(p_cf, variance)))
+    return _probabilities(p, p_cf, np.hypot(_spread(p, tokens), _spread(p_cf, variance)))
 
 
 def domain_conditional_pmi(examples: Examples) -> Calibrated:
@@ -66,7 +86,7 @@ def domain_conditional_pmi(examples: Examples) -> Calibrated:
     """
     logprobs, tokens = _labels(examples)
     domain, more = _sums([[option.domain for option in options] for options in examples])
-    return Calibrated(logprobs - domain, np.sqrt(tokens + more))
+    return _in_nats(logprobs - domain, np.sqrt(tokens + more))
 
 
 def batch(examples: Examples) -> Calibrated:
@@ -76,7 +96,7 @@ def batch(examples: Examples) -> Calibrated:
     """
     logprobs, tokens = _labels(examples)
     p = _normalized(logprobs)
-    return Calibrated(p - p.mean(axis=0), _spread(p, tokens))
+    return _probabilities(p, p.mean(axis=0), _spread(p, tokens))
 
 
 def prototypical(examples: Examples) -> Calibrated:
@@ -102,7 +122,7 @@ def prototypical(examples: Examples) -> Calibrated:
         if (total := mixture.means_[components, assigned].sum()) > best:
             best, posterior = total, mixture.predict_proba(points)
             scores = np.log(np.maximum(posterior[:, np.argsort(assigned)], SMALLEST))
-    return Calibrated(scores, None)
+    return _in_nats(scores, None)
 
 
 def _fitted(points: Floats, components: int, seed: int) -> Any:

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.mixture import GaussianMixture
 
 from icl_eval.errors import RunError
-from icl_eval.scoring import CALIBRATIONS, OptionResult, option_scores
+from icl_eval.scoring import CALIBRATIONS, OptionResult, option_scores, rank
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +114,28 @@ def test_batch_calibration_is_the_probability_less_that_of_a_batch(labels: int) 
     expected = [[value - bias[label] for label, value in enumerate(row)] for row in normalized]
 
     assert CALIBRATIONS["batch"](of(table)).scores == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize("bias", [0.0, 8.0, 16.0, 30.0])
+@pytest.mark.parametrize("name", ["batch", "contextual-identity"])
+def test_a_label_that_is_always_unlikely_is_chosen_where_it_is_less_so(name: Any, bias: float) -> None:
+    """The odds of the second label are e^(x - bias), for x around 0, so it is chosen for the largest x."""
+    odds = [-1.5, 0.7, 1.4, -0.4, 0.2, -0.9]
+    tables = of([[1.0, math.exp(x - bias)] for x in odds], content_free=[[1.0, math.exp(-bias)]])
+    shares = 1 / (1 + np.exp(bias - np.array(odds)))
+    reference = shares.mean() if name == "batch" else 1 / (1 + math.exp(bias))
+
+    found = CALIBRATIONS[name](tables)
+
+    rankings = [rank(*each) for each in zip(found.scores.tolist(), found.ties.tolist(), strict=True)]
+    assert [each.chosen for each in rankings] == (shares > reference).astype(int).tolist()
+    assert not any(each.tied for each in rankings)
+
+
+def test_equal_labels_stay_tied_after_calibration() -> None:
+    found = CALIBRATIONS["batch"](of([[0.4, 0.1], [0.4, 0.1 * (1 + 1e-8)]]))
+
+    assert [rank(*each).tied for each in zip(found.scores.tolist(), found.ties.tolist(), strict=True)] == [True, True]
 
 
 def test_the_noise_of_a_probability_is_that_of_its_derivatives() -> None:
