@@ -7,9 +7,8 @@ never collisions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +43,7 @@ class _Table:
         hashes: (keys,) uint64, sorted.
         positions: (n-grams,) first word of every n-gram, grouped by key.
         first: (keys + 1,) index of the first position of each key, and the number of positions.
-        found: (keys,) whether the n-gram has already been found, or is ignored.
+        found: (keys,) whether the n-gram has already been found.
     """
 
     hashes: NDArray[np.uint64]
@@ -53,11 +52,11 @@ class _Table:
     found: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, hashes: NDArray[np.uint64], positions: NDArray[np.int64], ignored: NDArray[np.uint64]) -> _Table:
+    def of(cls, hashes: NDArray[np.uint64], positions: NDArray[np.int64]) -> _Table:
         """Make a table of n-grams from their hashes and first words."""
         order = np.argsort(hashes, kind="stable")
         distinct, first = np.unique(hashes[order], return_index=True)
-        return cls(distinct, positions[order], np.append(first, len(order)), np.isin(distinct, ignored))
+        return cls(distinct, positions[order], np.append(first, len(order)), np.zeros(len(distinct), np.bool_))
 
     def new(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The distinct keys of hashes that have not been found yet, and the first position of each."""
@@ -98,14 +97,14 @@ class NgramIndex:
     Args:
         texts: texts of the examples.
         sizes: number of words of an n-gram for each example; a shorter example is a single n-gram.
-        ignored: hashes of n-grams that are ignored, by size.
+        ignored: hashes of n-grams that are ignored, and the range of texts in which they are.
     """
 
     def __init__(
         self,
         texts: Sequence[str],
         sizes: Sequence[int],
-        ignored: Mapping[int, NDArray[np.uint64]] = MappingProxyType({}),
+        ignored: Sequence[tuple[range, NDArray[np.uint64]]] = (),
     ) -> None:
         self._words, self._owners, lengths = _joined(texts)
         wanted = np.minimum(np.array(sizes, dtype=np.int64), lengths)
@@ -116,16 +115,22 @@ class NgramIndex:
         for size in sorted({*wanted.tolist()} - {0}):
             starts = np.flatnonzero(wanted[self._owners] == size)
             starts = starts[starts + size <= ends[self._owners[starts]]]
-            prefix = hashes[min(size, PREFIX)][starts]
-            prefixes.setdefault(min(size, PREFIX), []).append(prefix)
-            whole = _extended(prefix, self._words.hashes, starts, size)
-            self._tables[size] = _Table.of(whole, starts, ignored.get(size, np.empty(0, np.uint64)))
+            whole = _extended(hashes[min(size, PREFIX)][starts], self._words.hashes, starts, size)
+            owners, kept = self._owners[starts], np.ones(len(starts), np.bool_)
+            for part, shared in ignored:
+                first, stop = np.searchsorted(owners, [part.start, part.stop])
+                kept[first:stop] = ~np.isin(whole[first:stop], shared)
+            if not kept.any():
+                continue
+            starts, whole = starts[kept], whole[kept]
+            prefixes.setdefault(min(size, PREFIX), []).append(hashes[min(size, PREFIX)][starts])
+            self._tables[size] = _Table.of(whole, starts)
         self._filters = {size: _Filter.of(np.concatenate(found)) for size, found in prefixes.items()}
 
     @property
     def longest(self) -> int:
         """The number of words of the longest n-grams."""
-        return max(self._tables, default=0)
+        return max(self._tables, default=1)
 
     def occurrences(self, words: Words) -> Iterator[Occurrence]:
         """The first occurrences of n-grams that no earlier text had, in no particular order."""

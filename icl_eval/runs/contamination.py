@@ -63,7 +63,7 @@ def contamination(
     index = NgramIndex(
         [text for each in found for text in each.texts],
         [each.size for each in found for _ in each.texts],
-        _ignored(found),
+        list(_ignored(found)),
     )
     tick = progress(sum(file.stat().st_size for file in files))
     overlaps = _overlaps(found, index, passages(files, text_field, index.longest, tick))
@@ -161,9 +161,9 @@ def _text(prompt: Prompt, example: Example, of_choice: bool) -> str:
     return prompt.demonstration(example.fields, example.options, example.gold[0])
 
 
-def _ignored(found: Sequence[_Examples]) -> dict[int, np.ndarray[tuple[int], np.dtype[np.uint64]]]:
-    """Hashes of the n-grams that all examples of a task have, by size; these come from the prompt."""
-    hashes: defaultdict[int, list[np.ndarray[tuple[int], np.dtype[np.uint64]]]] = defaultdict(list)
+def _ignored(found: Sequence[_Examples]) -> Iterator[tuple[range, np.ndarray[tuple[int], np.dtype[np.uint64]]]]:
+    """Hashes of the n-grams that all examples of a task have, and the texts of the task; these come from the prompt."""
+    start = 0
     for each in found:
-        hashes[each.size].append(shared_ngrams(each.texts, each.size))
-    return {size: np.concatenate(members) for size, members in hashes.items()}
+        yield range(start, start + len(each.texts)), shared_ngrams(each.texts, each.size)
+        start += len(each.texts)

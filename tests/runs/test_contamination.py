@@ -83,6 +83,32 @@ def test_short_examples_are_looked_for_as_a_whole_and_prompts_do_not_count(tmp_p
     assert [each.id for each in contamination(bare, tmp_path / "d.txt").overlaps] == ["3"]
 
 
+def test_what_all_examples_of_one_task_share_counts_for_another(tmp_path: Path) -> None:
+    passage = "a passage of ten words that all questions of one task share"
+    named = {
+        "all": [f"{passage} question {number}" for number in range(3)],
+        "one": [f"{passage} in one example", "another example that nobody has ever written down anywhere"],
+    }
+    tasks = [
+        Task.from_records(
+            name,
+            evaluation=[{"id": index, "text": text, "label": 0} for index, text in enumerate(texts)],
+            prompt="{{ text }}",
+            options=["yes", "no"],
+            id="id",
+        )
+        for name, texts in named.items()
+    ]
+    (tmp_path / "c.txt").write_text(passage)
+
+    alone = contamination(tasks[1], tmp_path / "c.txt", ngram=9)
+    together = contamination(tasks, tmp_path / "c.txt", ngram=9)
+
+    assert [each.dirty for each in alone.tasks] == [1]
+    assert [each.dirty for each in together.tasks] == [0, 1]
+    assert contamination(tasks[0], tmp_path / "c.txt", ngram=9).tasks[0].dirty == 0
+
+
 @pytest.mark.parametrize("cluster", ["id", "part"])
 def test_clean_and_dirty_examples_have_scores_and_a_difference(cluster: str, tmp_path: Path) -> None:
     evaluate(knows(), task(cluster=cluster), shots=0, out=tmp_path / "run")
