@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
@@ -146,7 +147,7 @@ def test_the_command_for_a_prompt_quotes_the_id_for_the_shell(browser: Browser, 
     result = evaluate(FakeLM(), task, shots=0, out=tmp_path)
     (tmp_path / "prompts.jsonl").unlink()
     write_report([result], tmp_path / "report.html")
-    browser.open(tmp_path / "report.html", "#item=0:0")
+    browser.open(tmp_path / "report.html", f"#item=0:{quote(id)}")
     browser.wait("return document.getElementById('detail').textContent.includes('This command prints it')")
 
     command = browser.run("return document.querySelector('#detail pre').textContent")
