@@ -12,22 +12,8 @@ from icl_eval.cli import options
 from icl_eval.errors import RunError
 from icl_eval.testing import FakeLM
 
+from .command_recorder import GENERATED
 from .shell import TOY, IclEval
-
-WRITTEN_YAML = """\
-task: toy/written
-about: A number in words.
-answer: text
-data:
-  local: {train: parity/train.jsonl, validation: parity/val.jsonl}
-splits: {demonstrations: train, evaluation: validation}
-id: n
-fields: {n: n}
-references: label
-decode: {max_tokens: 4, beams: 2}
-prompts: [plain]
-protocol: {shots: 0}
-"""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +55,7 @@ def test_invalid_yaml_value_is_an_error(value: str) -> None:
 
 
 def test_decode_changes_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> None:
-    write(Path(), "tasks/toy/written.yaml", WRITTEN_YAML)
+    write(Path(), "tasks/toy/written.yaml", GENERATED)
     write(Path(), "prompts/toy/written/plain.jinja", "Q: {{ n }}\nA:")
     command = ("run", "-t", "toy/written", "-m", "any", *TOY, "--decode", "beams=1,max_tokens=2")
     result = icl_eval(*command, "--out", "kept", "--format", "json")

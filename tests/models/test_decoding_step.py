@@ -76,14 +76,19 @@ def test_recorded_steps_generate_what_others_do(monkeypatch: pytest.MonkeyPatch,
         assert answer.scores == pytest.approx(other.scores, abs=1e-4)
 
 
-def test_hypotheses_that_leave_stay_in_their_slots_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded: list[Compute] = []
+def kept_in(recorded: list[Compute]) -> Any:
+    """Records a computation as itself, and keeps it in a list."""
 
-    def once(compute: Compute) -> Compute:
+    def record(compute: Compute) -> Compute:
         recorded.append(compute)
         return compute
 
-    lm = recording(monkeypatch, once)
+    return record
+
+
+def test_hypotheses_that_leave_stay_in_their_slots_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[Compute] = []
+    lm = recording(monkeypatch, kept_in(recorded))
     prompts = [[token, token + 1] for token in range(3, 11)]
 
     write(lm, prompts, *(Decoding(8 + (index > 1), FREE) for index in range(8)))
@@ -97,12 +102,7 @@ def test_hypotheses_that_leave_stay_in_their_slots_for_a_while(monkeypatch: pyte
 def test_steps_are_recorded_only_once_they_have_been_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """With hypotheses that soon leave, recording would take longer than it saves."""
     recorded: list[Compute] = []
-
-    def once(compute: Compute) -> Compute:
-        recorded.append(compute)
-        return compute
-
-    lm = recording(monkeypatch, once)
+    lm = recording(monkeypatch, kept_in(recorded))
 
     write(lm, [[3, 4], [4, 5], [5, 6]], *(Decoding(3 * index + 3, FREE) for index in range(3)))
 

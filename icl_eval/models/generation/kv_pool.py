@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from icl_eval.models.causal.rows import Row
 from icl_eval.models.causal.tree_attention import attending_as
 from icl_eval.models.generation.decoder import Entry, Tokens
-from icl_eval.models.generation.decoding_step import DecodingStep, Recorder
+from icl_eval.models.generation.decoding_step import DecodingStep, Numbers, Recorder
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.loading.devices import to_device
 from icl_eval.models.network import Network
@@ -216,19 +216,6 @@ def assigned(parents: NDArray[np.int64], prefix_of: NDArray[np.int64]) -> NDArra
     return slots
 
 
-class _Indices:
-    """Indices with a copy on each device; copying does not wait for a device."""
-
-    def __init__(self, indices: NDArray[np.integer[Any]]) -> None:
-        self._host, self._on = torch.from_numpy(indices), dict[torch.device, torch.Tensor]()
-
-    def on(self, device: torch.device) -> torch.Tensor:
-        """The indices on a device."""
-        if device not in self._on:
-            self._on[device] = to_device(self._host, device)
-        return self._on[device]
-
-
 class _Paths:
     """The tokens of rows whose states are copied; shorter paths are padded with the first token of their row."""
 
@@ -237,7 +224,7 @@ class _Paths:
         places = np.zeros((2, len(paths), self.longest), np.int64)
         for index, (row, path) in enumerate(paths):
             places[0, index], places[1, index, : len(path)] = row, path
-        self._places = _Indices(places)
+        self._places = Numbers(places)
 
     def __len__(self) -> int:
         return self._count
@@ -284,7 +271,7 @@ class _Pool:
     def copy_suffixes(self, sources: NDArray[np.int64], used: int) -> None:
         """Copy to each slot the states of its source, at most `used` tokens, in the same memory."""
         changed = np.flatnonzero(sources != np.arange(len(sources)))
-        indices = _Indices(np.stack([changed, sources[changed]]))
+        indices = Numbers(np.stack([changed, sources[changed]]))
         for pair in self.suffixes:
             for part in pair:
                 to, of = indices.on(part.device)
@@ -305,7 +292,7 @@ def _with(states: torch.Tensor, new: torch.Tensor, paths: _Paths) -> torch.Tenso
 
 def _select(layers: Sequence[list[torch.Tensor]], rows: NDArray[np.int64], used: int) -> None:
     """Keep only these rows of the states of all layers, at most `used` tokens of each."""
-    indices = _Indices(rows)
+    indices = Numbers(rows)
     _replace(layers, lambda states: states[:, :, :used].index_select(0, indices.on(states.device)))
 
 

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest
+from icl_eval.models.protocol import DIGITS
 from icl_eval.models.tokenization import TextOf
-
-DIGITS = 7  # decimals of a score: below float32's own precision
 
 
 class Extension(NamedTuple):
